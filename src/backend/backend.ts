@@ -1,0 +1,180 @@
+/**
+ * What a machine must offer: handles and verbs. The verbs are a layer's sentences, not a tensor
+ * library's words, so that a backend can fuse inside each as it likes.
+ *
+ * Outputs come first; verbs return nothing and take effect in order; only `read` and `sync` wait.
+ * Handles are opaque and belong to the backend that made them. Inside one call `out` may be the
+ * same tensor as an input only where the verb says so.
+ *
+ * @module
+ */
+
+import type { Scope, ScopeConfig } from "../reattention/scope.ts";
+import type { Rope } from "../reattention/rope.ts";
+
+/** The backends there are. */
+export type BackendName = "reference" | "wasm";
+
+/** How a weight's numbers are stored in its file. */
+export type WeightFormat = "f32" | "f16" | "bf16";
+
+/** How the KV cache stores numbers. */
+export type KvFormat = "f32" | "f16";
+
+/** A tensor in a file, and the way to its bytes. Row-major, little-endian, `rows * cols` numbers. */
+export interface WeightSource {
+  /** For messages, e.g. `model.layers.0.self_attn.q_proj.weight`. */
+  readonly name: string;
+  readonly format: WeightFormat;
+  /** Output features; 1 for a vector. */
+  readonly rows: number;
+  /** Input features. */
+  readonly cols: number;
+  /** Fills `target` with the bytes from `byteOffset` of the tensor on, or throws. */
+  read(target: Uint8Array, byteOffset: number): Promise<void>;
+}
+
+/** f32 activations; rows are tokens. */
+export interface Tensor extends Disposable {
+  readonly rows: number;
+  readonly cols: number;
+}
+
+/** A weight in whatever packing the backend chose. */
+export interface Weight extends Disposable {
+  readonly rows: number;
+  readonly cols: number;
+  /** What it occupies, in bytes. */
+  readonly byteLength: number;
+}
+
+/** What attention looks like, for all layers. Query head `h` reads KV head `floor(h / (numHeads / numKvHeads))`. */
+export interface AttentionShape {
+  readonly numLayers: number;
+  readonly numHeads: number;
+  /** Divides `numHeads`. */
+  readonly numKvHeads: number;
+  /** Even. */
+  readonly headDim: number;
+}
+
+/** How a KV store keeps its tokens. */
+export interface KvStoreOptions {
+  /** Default `"f16"`: half the bytes, as is usual; `"f32"` for oracles. */
+  readonly format?: KvFormat;
+  /** Tokens per chunk, a multiple of 16. Default 256. */
+  readonly chunkSize?: number;
+}
+
+/**
+ * Unrotated keys, and values, of all layers, in chunks. A full chunk never changes, so forks share
+ * it; appending never copies what is there.
+ */
+export interface KvStore extends Disposable {
+  readonly shape: AttentionShape;
+  readonly format: KvFormat;
+  readonly chunkSize: number;
+  /** Keys and values of all layers, in bytes. */
+  readonly bytesPerToken: number;
+  /** What its chunks occupy, those shared with forks included, in bytes. */
+  readonly byteLength: number;
+  /**
+   * Makes room for `length` tokens in all layers, so that no append can fail half-way.
+   *
+   * @throws {OutOfMemoryError} If there is no room; nothing has changed then.
+   */
+  reserve(length: number): void;
+  /** Forgets all tokens from `length` on and gives back the chunks that are empty then. */
+  truncate(length: number): void;
+  /** A second store of the first `length` tokens: full chunks are shared, the last partial one is copied. */
+  fork(length: number): KvStore;
+}
+
+/** What one `select` chose. Read it before the next `select` on the same backend, or never. */
+export interface Selection {
+  /**
+   * The selected tokens, ascending, within the middle: one list for the layer, or one per KV head
+   * (`sharing: "kvHead"`). The values are those at the time of the call, not of the awaiting.
+   */
+  tokens(): Promise<Uint32Array[]>;
+}
+
+/** A machine that computes. See the module's text for the rules that all verbs share. */
+export interface Backend extends Disposable {
+  readonly name: BackendName;
+  /** For people: which build, how many threads. */
+  readonly description: string;
+  /** What it holds now for weights, tensors and stores, in bytes. */
+  readonly byteLength: number;
+
+  /**
+   * Loads a weight, packing it as it arrives: the file's bytes are never held twice.
+   *
+   * @throws {OutOfMemoryError} Before anything is read, if it does not fit.
+   */
+  weight(source: WeightSource): Promise<Weight>;
+  /** f32[rows, cols]; contents undefined. */
+  tensor(rows: number, cols: number): Tensor;
+  /** A view of rows [start, end); disposing it does nothing. */
+  rows(x: Tensor, start: number, end: number): Tensor;
+  /** An empty store. */
+  kvStore(shape: AttentionShape, options?: KvStoreOptions): KvStore;
+
+  /** Sets a tensor from f32[rows, cols]. */
+  write(out: Tensor, values: Float32Array): void;
+  /** f32[rows, cols], a copy. */
+  read(x: Tensor): Promise<Float32Array>;
+  /** Waits until all verbs so far have taken effect. */
+  sync(): Promise<void>;
+
+  /** out = x; same shape. */
+  copy(out: Tensor, x: Tensor): void;
+  /** out[r] = table[tokens[r]]; tokens must be below `table.rows`. */
+  embed(out: Tensor, table: Weight, tokens: Uint32Array): void;
+  /** out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * gain; `out` may be `x`. */
+  rmsNorm(out: Tensor, x: Tensor, gain: Weight, epsilon: number): void;
+  /**
+   * out[r, o] = sum_i x[r, i] * weight[o, i]. A row's result does not depend, to the last bit, on
+   * how many rows there are or which it is: equal tokens get equal keys however steps are cut.
+   */
+  matmul(out: Tensor, x: Tensor, weight: Weight): void;
+  /** out = silu(gate) * up; `out` may be either. */
+  swiGlu(out: Tensor, gate: Tensor, up: Tensor): void;
+  /** out = a + b; `out` may be either. */
+  add(out: Tensor, a: Tensor, b: Tensor): void;
+
+  /** Stores keys and values f32[rows, numKvHeads * headDim], unrotated, at tokens [start, start + rows), reserved before. */
+  append(store: KvStore, layer: number, start: number, key: Tensor, value: Tensor): void;
+  /**
+   * Position-agnostic selection, reattention.md's steps 3 to 5: score every middle key for every
+   * query row and head, keep `topK` each, pool the votes, keep `maxSpans`, spread each to its span.
+   * Equal scores and equal votes go to the earlier token, exactly: equal keys have equal scores
+   * wherever they stand.
+   *
+   * @param query f32[queries, numHeads * headDim], unrotated
+   */
+  select(
+    store: KvStore,
+    layer: number,
+    query: Tensor,
+    scope: Scope,
+    config: ScopeConfig,
+  ): Selection;
+  /**
+   * Attention of the newest rows over the scope: global | selected | local, given positions 0..n-1
+   * (or their true ones), causal among the newest, scaled by 1 / sqrt(headDim), softmax in f32.
+   *
+   * @param out f32[queries, numHeads * headDim]
+   * @param query the same shape, unrotated; row r is token `scope.length - queries + r`
+   */
+  attend(
+    out: Tensor,
+    query: Tensor,
+    store: KvStore,
+    layer: number,
+    scope: Scope,
+    selection: Selection | null,
+    rope: Rope,
+    positions: ScopeConfig["positions"],
+  ): void;
+}
