@@ -15,6 +15,16 @@ import type { Rope } from "../reattention/rope.ts";
 /** The backends there are. */
 export type BackendName = "reference" | "wasm";
 
+/** How a backend is opened. */
+export interface BackendOptions {
+  /** Threads, the caller's included. Default: the cores there are; 1 where memory cannot be shared. */
+  readonly threads?: number;
+  /** Compiled kernels, for hosts that forbid compiling bytes at run time (some edge workers). */
+  readonly module?: WebAssembly.Module;
+  /** The most memory to hold, in bytes. Default: 4 GiB, which is all that one WebAssembly memory can. */
+  readonly memoryLimit?: number;
+}
+
 /** How a weight's numbers are stored in its file. */
 export type WeightFormat = "f32" | "f16" | "bf16";
 

@@ -4,15 +4,9 @@
  * @module
  */
 
-import type { Backend, BackendName } from "./backend.ts";
+import type { Backend, BackendName, BackendOptions } from "./backend.ts";
 
-/** Options of {@linkcode openBackend}. */
-export interface BackendOptions {
-  /** Threads, the caller's included. Default: the cores there are; 1 where memory cannot be shared. */
-  readonly threads?: number;
-  /** Compiled kernels, for hosts that forbid compiling bytes at run time (some edge workers). */
-  readonly module?: WebAssembly.Module;
-}
+export type { BackendOptions };
 
 /**
  * Opens a machine to compute on.

@@ -17,7 +17,7 @@ export interface AttentionCall {
   readonly config: ScopeConfig;
   /** Whether this call may select; `config.topK` must be positive as well. */
   readonly selects: boolean;
-  /** Pins the start of the local region instead of planning it. */
+  /** Pins the start of the local region instead of planning it. The new tokens stay local. */
   readonly localStart?: number;
 }
 
@@ -50,7 +50,8 @@ export function reattend(
   const planned = planScope(config, cache.length + key.rows, key.rows);
   const scope = call.localStart === undefined ? planned : {
     ...planned,
-    localStart: Math.max(planned.globalEnd, call.localStart),
+    // The new tokens stay local, also while the sequence is shorter than the global region.
+    localStart: Math.max(planned.globalEnd, Math.min(call.localStart, cache.length)),
   };
   const selection = call.selects && config.topK > 0 && scope.globalEnd < scope.localStart
     ? backend.select(cache.store, layer, query, scope, config)
@@ -168,6 +169,7 @@ export class ReAttention implements Disposable {
    * @param options `localStart` pins the local region (a token index): at `globalSize` or below,
    * everything is in the scope.
    * @throws {TypeError} If the three do not hold the same number of whole tokens, at least one.
+   * @throws {RangeError} If `localStart` is behind both the global region and the first new token.
    */
   async step(
     query: Float32Array,
@@ -188,6 +190,16 @@ export class ReAttention implements Disposable {
           `${keyCols} and ${keyCols} values each), got ${query.length}, ${key.length} and ${value.length} values`,
       );
     }
+    const { localStart } = options;
+    const latest = Math.max(this.length, this.scope.globalSize);
+    if (
+      localStart !== undefined &&
+      !(Number.isSafeInteger(localStart) && localStart >= 0 && localStart <= latest)
+    ) {
+      throw new RangeError(
+        `Cannot attend: localStart must be a token index from 0 to ${latest}, got ${localStart}`,
+      );
+    }
     const backend = this.#backend;
     using q = backend.tensor(tokens, queryCols);
     using k = backend.tensor(tokens, keyCols);
@@ -203,7 +215,7 @@ export class ReAttention implements Disposable {
       rope: this.#rope,
       config: this.scope,
       selects: true,
-      localStart: options.localStart,
+      localStart,
     });
     this.#cache.advance(tokens);
     const selected = await selection?.tokens() ?? [];

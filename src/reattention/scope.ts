@@ -111,21 +111,21 @@ export function fitScope(trainedLength: number): ScopeConfig {
 export function resolveScope(options: Partial<ScopeConfig>, base: ScopeConfig): ScopeConfig {
   const given = Object.fromEntries(Object.entries(options).filter(([, v]) => v !== undefined));
   const config: ScopeConfig = { ...base, ...given };
-  const count = (name: keyof ScopeConfig, least: number, infinite: boolean) => {
+  const count = (name: keyof ScopeConfig, unit: string, least: number, infinite: boolean) => {
     const value = config[name] as number;
     if (infinite && value === Infinity) return;
     if (!Number.isSafeInteger(value) || value < least) {
       throw new RangeError(
-        `Cannot use the scope: ${name} must be an integer of at least ${least} tokens` +
+        `Cannot use the scope: ${name} must be an integer of at least ${least} ${unit}` +
           `${infinite ? " (or Infinity)" : ""}, got ${value}`,
       );
     }
   };
-  count("globalSize", 0, true);
-  count("localSize", 0, true);
-  count("topK", 0, false);
-  count("maxSpans", 0, true);
-  count("spanSize", 2, false);
+  count("globalSize", "tokens", 0, true);
+  count("localSize", "tokens", 0, true);
+  count("topK", "picks", 0, false);
+  count("maxSpans", "spans", 0, true);
+  count("spanSize", "tokens", 2, false);
   if (config.spanSize % 2 !== 0) {
     throw new RangeError(
       `Cannot use the scope: spanSize must be even, so that a pick has as many tokens before it ` +

@@ -1,0 +1,25 @@
+/**
+ * The kernels: pure functions over pointers. Outputs come first, sizes after pointers, and the range
+ * of work, (start, end), last, so that threads can share it. Nothing allocates, nothing is global.
+ */
+export { add } from "./add";
+export { attend, attendScratchBytes } from "./attend";
+export { fill } from "./fill";
+export { matmul, matmulScratchBytes } from "./matmul";
+export { packPanels, packQueries, unpackRow, widen } from "./pack";
+export { rmsNorm } from "./rms_norm";
+export { ropeAngles } from "./rope";
+export { listBytes, scoreScratchBytes, selectKeys } from "./score_keys";
+export { storeRows } from "./store_rows";
+export { swiGlu } from "./swiglu";
+export { mergeTopK } from "./top_k";
+
+/** Which build this is: bit 0 relaxed SIMD, bit 1 shared memory. */
+export function features(): i32 {
+  return i32(ASC_FEATURE_RELAXED_SIMD) | (i32(ASC_FEATURE_THREADS) << 1);
+}
+
+/** Where memory that is not the kernels' own tables begins. */
+export function heapBase(): usize {
+  return __heap_base;
+}

@@ -1,0 +1,142 @@
+import { Format, loadBf16x4, loadFiniteF16x4 } from "./convert";
+import { dot1, dot1Bf16, dot1F16, dot2, PANEL, QUAD_BYTES } from "./tile";
+
+/** Rows that are multiplied with one panel before the next: those that stay in the L2 cache. */
+// @ts-ignore: decorator
+@inline
+function rowsAtOnce(quads: u32): u32 {
+  return max<u32>(32, (<u32>(512 << 10) / (quads << 4)) & ~1);
+}
+
+/** One panel with rows [start, end). */
+// @ts-ignore: decorator
+@inline
+function panelRows(
+  outPtr: usize,
+  outStride: usize,
+  rowsPtr: usize,
+  rowStride: usize,
+  panelPtr: usize,
+  quads: u32,
+  start: u32,
+  end: u32,
+): void {
+  let out = outPtr + <usize>start * outStride;
+  let row = rowsPtr + <usize>start * rowStride;
+  let i = start;
+  for (; i + 1 < end; i += 2) {
+    dot2(out, outStride, row, rowStride, panelPtr, quads);
+    out += outStride << 1;
+    row += rowStride << 1;
+  }
+  if (i < end) dot1(out, row, panelPtr, quads);
+}
+
+/**
+ * Rows times whole panels of f32, the common part of matmul and scoring.
+ *
+ *     out[r, j] = sum_k rows[r, k] * panels[j, k]       j in [0, 6 * panels)
+ */
+export function multiplyPanels(
+  outPtr: usize,
+  outStride: usize,
+  rowsPtr: usize,
+  rowStride: usize,
+  panelsPtr: usize,
+  quads: u32,
+  rows: u32,
+  panels: u32,
+): void {
+  for (let p: u32 = 0; p < panels; p++) {
+    panelRows(outPtr, outStride, rowsPtr, rowStride, panelsPtr, quads, 0, rows);
+    outPtr += PANEL << 2;
+    panelsPtr += <usize>quads * QUAD_BYTES;
+  }
+}
+
+/** A panel of 16-bit numbers to f32. f16 infinities become 2^16: weights have none. */
+function decodePanel(outPtr: usize, panelPtr: usize, quads: u32, format: i32): void {
+  const end = outPtr + <usize>quads * QUAD_BYTES;
+  if (format == Format.F16) {
+    while (outPtr < end) {
+      v128.store(outPtr, loadFiniteF16x4(panelPtr));
+      v128.store(outPtr, loadFiniteF16x4(panelPtr + 8), 16);
+      outPtr += 32;
+      panelPtr += 16;
+    }
+  } else {
+    while (outPtr < end) {
+      v128.store(outPtr, loadBf16x4(panelPtr));
+      v128.store(outPtr, loadBf16x4(panelPtr + 8), 16);
+      outPtr += 32;
+      panelPtr += 16;
+    }
+  }
+}
+
+/**
+ * Linear layer.
+ *
+ *     out[r, o] = sum_i x[r, i] * weight[o, i]          for o in panels [start, end)
+ *
+ * @param outPtr     f32[rows, outputs], rows `outStride` bytes apart
+ * @param xPtr       f32[rows, 4 * quads], rows `xStride` bytes apart
+ * @param weightPtr  [ceil(outputs / 6)][quads][6][4] of `format`
+ * @param scratchPtr f32[quads][6][4], then f32[rows at once, 8]: {@link matmulScratchBytes}
+ */
+export function matmul(
+  outPtr: usize,
+  xPtr: usize,
+  weightPtr: usize,
+  scratchPtr: usize,
+  outStride: usize,
+  xStride: usize,
+  rows: u32,
+  outputs: u32,
+  quads: u32,
+  format: i32,
+  start: u32,
+  end: u32,
+): void {
+  const wide = format == Format.F32;
+  const panelBytes = wide ? <usize>quads * QUAD_BYTES : <usize>quads * (QUAD_BYTES >> 1);
+  const edgePtr = scratchPtr + <usize>quads * QUAD_BYTES;
+  const group = rowsAtOnce(quads);
+  for (let first: u32 = 0; first < rows; first += group) {
+    const last = min(rows, first + group);
+    for (let p = start; p < end; p++) {
+      const column = p * PANEL;
+      const width = min(PANEL, outputs - column);
+      let panel = weightPtr + <usize>p * panelBytes;
+      // The last panel may be wider than the output: through the scratch, then.
+      const whole = width == PANEL;
+      const out = whole
+        ? outPtr + <usize>first * outStride + (<usize>column << 2)
+        : edgePtr;
+      const stride: usize = whole ? outStride : 32;
+      const x = xPtr + <usize>first * xStride;
+      if (wide) panelRows(out, stride, x, xStride, panel, quads, 0, last - first);
+      else if (last - first == 1) {
+        if (format == Format.F16) dot1F16(out, x, panel, quads);
+        else dot1Bf16(out, x, panel, quads);
+      } else {
+        decodePanel(scratchPtr, panel, quads, format);
+        panelRows(out, stride, x, xStride, scratchPtr, quads, 0, last - first);
+      }
+      if (!whole) {
+        for (let r = first; r < last; r++) {
+          memory.copy(
+            outPtr + <usize>r * outStride + (<usize>column << 2),
+            edgePtr + (<usize>(r - first) << 5),
+            <usize>width << 2,
+          );
+        }
+      }
+    }
+  }
+}
+
+/** What {@link matmul} needs as scratch, in bytes. */
+export function matmulScratchBytes(quads: u32, rows: u32): usize {
+  return <usize>quads * QUAD_BYTES + (<usize>min(rows, rowsAtOnce(quads)) << 5);
+}

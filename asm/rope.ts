@@ -1,0 +1,79 @@
+/**
+ * Rotary positions. Su et al. 2021 (arXiv 2104.09864); pair i is (x[i], x[i + headDim / 2]).
+ *
+ * The angle of position p is split, p = 256 c + f, so that two small tables in f64 serve any length:
+ *
+ *     cos(a + b) = cos a cos b - sin a sin b,   sin(a + b) = sin a cos b + cos a sin b
+ */
+
+/** Positions per coarse row. The same value as in src/backend/wasm/rotary.ts. */
+const FINE_BITS: u32 = 8;
+
+/**
+ * Cosines and sines of consecutive positions.
+ *
+ * @param outPtr    f32[count][2 * half]: the cosines of a position, then its sines
+ * @param coarsePtr f64[...][half][2], row c for position 256 c; cosine and sine of each pair
+ * @param finePtr   f64[256][half][2]
+ */
+export function ropeAngles(
+  outPtr: usize,
+  coarsePtr: usize,
+  finePtr: usize,
+  half: u32,
+  position: u32,
+  count: u32,
+): void {
+  const rowBytes = <usize>half << 4;
+  const halfBytes = <usize>half << 2;
+  for (let i: u32 = 0; i < count; i++) {
+    const p = position + i;
+    const coarse = coarsePtr + <usize>(p >> FINE_BITS) * rowBytes;
+    const fine = finePtr + <usize>(p & ((1 << FINE_BITS) - 1)) * rowBytes;
+    for (let j: u32 = 0; j < half; j++) {
+      const cosA = load<f64>(coarse + (<usize>j << 4)), sinA = load<f64>(coarse + (<usize>j << 4), 8);
+      const cosB = load<f64>(fine + (<usize>j << 4)), sinB = load<f64>(fine + (<usize>j << 4), 8);
+      store<f32>(outPtr + (<usize>j << 2), <f32>(cosA * cosB - sinA * sinB));
+      store<f32>(outPtr + halfBytes + (<usize>j << 2), <f32>(sinA * cosB + cosA * sinB));
+    }
+    outPtr += halfBytes << 1;
+  }
+}
+
+/**
+ * Turns one head by its angles; quads of the result lie `outStep` bytes apart (16 = a plain row).
+ *
+ *     out[i] = x[i] cos - x[i + half] sin,   out[i + half] = x[i] sin + x[i + half] cos
+ *
+ * @param outPtr   f32[2 * half], not x
+ * @param xPtr     f32[2 * half]
+ * @param anglePtr f32[2 * half]: cosines, sines
+ */
+export function rotate(
+  outPtr: usize,
+  outStep: usize,
+  xPtr: usize,
+  anglePtr: usize,
+  half: u32,
+): void {
+  const halfBytes = <usize>half << 2;
+  if (half & 3) {
+    for (let i: u32 = 0; i < half; i++) {
+      const j = i + half;
+      const at = <usize>i << 2;
+      const x = load<f32>(xPtr + at), y = load<f32>(xPtr + halfBytes + at);
+      const cos = load<f32>(anglePtr + at), sin = load<f32>(anglePtr + halfBytes + at);
+      store<f32>(outPtr + <usize>(i >> 2) * outStep + (<usize>(i & 3) << 2), x * cos - y * sin);
+      store<f32>(outPtr + <usize>(j >> 2) * outStep + (<usize>(j & 3) << 2), x * sin + y * cos);
+    }
+    return;
+  }
+  const far = <usize>(half >> 2) * outStep;
+  for (let at: usize = 0; at < halfBytes; at += 16) {
+    const x = v128.load(xPtr + at), y = v128.load(xPtr + halfBytes + at);
+    const cos = v128.load(anglePtr + at), sin = v128.load(anglePtr + halfBytes + at);
+    v128.store(outPtr, f32x4.sub(f32x4.mul(x, cos), f32x4.mul(y, sin)));
+    v128.store(outPtr + far, f32x4.add(f32x4.mul(x, sin), f32x4.mul(y, cos)));
+    outPtr += outStep;
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * All tests, in Deno and in Bun, on a machine that has only one of them; the last line adds both up.
+ * Arguments are test files; default: all of tests/.
+ */
+import process from "node:process";
+import { bun, DENO, run } from "./tools.ts";
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const files = process.argv.length > 2 ? process.argv.slice(2) : ["tests/"];
+const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+let broken = false;
+
+/** Runs one runner and adds up what its closing lines say. */
+async function suite(
+  name: string,
+  command: string,
+  args: readonly string[],
+  patterns: Readonly<Record<keyof Counts, RegExp>>,
+): Promise<void> {
+  console.log(`\n== ${name} ==`);
+  const { code, output } = await run(command, [...args, ...files]);
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const key of ["passed", "failed", "skipped"] as const) {
+    counts[key] = Number([...output.matchAll(patterns[key])].at(-1)?.[1] ?? 0);
+    total[key] += counts[key];
+  }
+  if (code !== 0 || counts.passed === 0) {
+    broken = true;
+    console.error(`${name}: exit code ${code}, ${counts.passed} tests passed`);
+  }
+}
+
+await suite("Deno", DENO, ["test", "-A", "--frozen"], {
+  passed: /(\d+) passed/g,
+  failed: /(\d+) failed/g,
+  skipped: /(\d+) ignored/g,
+});
+await suite("Bun", await bun(), ["test", "--timeout", "300000"], {
+  passed: /^\s*(\d+) pass$/gm,
+  failed: /^\s*(\d+) fail$/gm,
+  skipped: /^\s*(\d+) skip$/gm,
+});
+
+console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = broken || total.failed > 0 ? 1 : 0;

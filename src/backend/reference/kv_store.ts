@@ -1,0 +1,173 @@
+/**
+ * Unrotated keys, and values, in chunks of plain arrays.
+ *
+ * @module
+ */
+
+import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
+import type { Ledger } from "./ledger.ts";
+import {
+  bytesPerNumber,
+  cloneNumbers,
+  createNumbers,
+  type Numbers,
+  pack,
+  unpack,
+} from "./numbers.ts";
+
+/** Some tokens' keys and values in all layers: [numLayers][chunkSize, numKvHeads * headDim]. */
+interface Chunk {
+  readonly keys: Numbers[];
+  readonly values: Numbers[];
+  /** Stores that hold it; more than one must not write. */
+  owners: number;
+}
+
+/** The reference backend's {@linkcode KvStore}. */
+export class ReferenceKvStore implements KvStore {
+  readonly shape: AttentionShape;
+  readonly format: KvFormat;
+  readonly chunkSize: number;
+  readonly bytesPerToken: number;
+  readonly #chunks: Chunk[] = [];
+  readonly #ledger: Ledger;
+
+  constructor(shape: AttentionShape, options: KvStoreOptions, ledger: Ledger) {
+    const { numLayers, numHeads, numKvHeads, headDim } = shape;
+    for (const [name, count] of Object.entries({ numLayers, numHeads, numKvHeads, headDim })) {
+      if (!Number.isSafeInteger(count) || count < 1) {
+        throw new RangeError(
+          `Cannot make a KV store: ${name} must be a positive integer, got ${count}`,
+        );
+      }
+    }
+    if (numHeads % numKvHeads !== 0) {
+      throw new RangeError(
+        `Cannot make a KV store: numKvHeads must divide numHeads ${numHeads}, got ${numKvHeads}`,
+      );
+    }
+    if (headDim % 2 !== 0) {
+      throw new RangeError(`Cannot make a KV store: headDim must be even, got ${headDim}`);
+    }
+    this.shape = shape;
+    this.format = options.format ?? "f16";
+    this.chunkSize = options.chunkSize ?? 256;
+    if (!Number.isSafeInteger(this.chunkSize) || this.chunkSize < 16 || this.chunkSize % 16 !== 0) {
+      throw new RangeError(
+        `Cannot make a KV store: chunkSize must be a multiple of 16 tokens, got ${this.chunkSize}`,
+      );
+    }
+    this.bytesPerToken = numLayers * 2 * numKvHeads * headDim * bytesPerNumber(this.format);
+    this.#ledger = ledger;
+  }
+
+  get byteLength(): number {
+    return this.#chunks.length * this.#chunkBytes;
+  }
+
+  get #chunkBytes(): number {
+    return this.chunkSize * this.bytesPerToken;
+  }
+
+  reserve(length: number): void {
+    const numChunks = Math.ceil(length / this.chunkSize);
+    const added = Math.max(0, numChunks - this.#chunks.length);
+    this.#ledger.take(`${length} cached tokens`, added * this.#chunkBytes);
+    const { numLayers, numKvHeads, headDim } = this.shape;
+    const layer = () => createNumbers(this.format, this.chunkSize * numKvHeads * headDim);
+    while (this.#chunks.length < numChunks) {
+      this.#chunks.push({
+        keys: Array.from({ length: numLayers }, layer),
+        values: Array.from({ length: numLayers }, layer),
+        owners: 1,
+      });
+    }
+  }
+
+  truncate(length: number): void {
+    const numChunks = Math.ceil(length / this.chunkSize);
+    for (const chunk of this.#chunks.splice(numChunks)) this.#release(chunk);
+  }
+
+  fork(length: number): ReferenceKvStore {
+    if (length > this.#chunks.length * this.chunkSize) {
+      throw new RangeError(
+        `Cannot fork: the length must be at most the ${this.#chunks.length * this.chunkSize} ` +
+          `tokens reserved, got ${length}`,
+      );
+    }
+    const { format, chunkSize } = this;
+    const fork = new ReferenceKvStore(this.shape, { format, chunkSize }, this.#ledger);
+    const numFull = Math.floor(length / chunkSize);
+    const partial = length % chunkSize > 0;
+    if (partial) this.#ledger.take("a fork's last chunk", this.#chunkBytes);
+    for (const chunk of this.#chunks.slice(0, numFull)) {
+      chunk.owners++;
+      fork.#chunks.push(chunk);
+    }
+    if (partial) fork.#chunks.push(copyOf(this.#chunks[numFull]!));
+    return fork;
+  }
+
+  /** Stores rows of keys and values at tokens from `start` on, which must be reserved. */
+  append(layer: number, start: number, key: Float32Array, value: Float32Array): void {
+    const cols = this.shape.numKvHeads * this.shape.headDim;
+    const end = start + key.length / cols;
+    if (!(layer < this.shape.numLayers) || end > this.#chunks.length * this.chunkSize) {
+      throw new RangeError(
+        `Cannot append: layer ${layer} must be below ${this.shape.numLayers}, and tokens up to ` +
+          `${end} within the ${this.#chunks.length * this.chunkSize} reserved`,
+      );
+    }
+    for (let t = start, r = 0; t < end; t++, r++) {
+      const chunk = this.#writable(Math.floor(t / this.chunkSize));
+      const at = t % this.chunkSize * cols;
+      pack(chunk.keys[layer]!, at, key.subarray(r * cols, (r + 1) * cols));
+      pack(chunk.values[layer]!, at, value.subarray(r * cols, (r + 1) * cols));
+    }
+  }
+
+  /** out = the key of one token and KV head; f64[headDim]. */
+  readKey(out: Float64Array, layer: number, t: number, kvHead: number): void {
+    unpack(out, this.#chunk(t).keys[layer]!, this.#offset(t, kvHead));
+  }
+
+  /** out = the value of one token and KV head; f64[headDim]. */
+  readValue(out: Float64Array, layer: number, t: number, kvHead: number): void {
+    unpack(out, this.#chunk(t).values[layer]!, this.#offset(t, kvHead));
+  }
+
+  [Symbol.dispose](): void {
+    this.truncate(0);
+  }
+
+  #chunk(t: number): Chunk {
+    return this.#chunks[Math.floor(t / this.chunkSize)]!;
+  }
+
+  #offset(t: number, kvHead: number): number {
+    const { numKvHeads, headDim } = this.shape;
+    return (t % this.chunkSize * numKvHeads + kvHead) * headDim;
+  }
+
+  /** A chunk that only this store holds: after a truncation a formerly full, shared one is written again. */
+  #writable(index: number): Chunk {
+    const chunk = this.#chunks[index]!;
+    if (chunk.owners === 1) return chunk;
+    this.#ledger.take("a copy of a shared chunk", this.#chunkBytes);
+    chunk.owners--;
+    return this.#chunks[index] = copyOf(chunk);
+  }
+
+  #release(chunk: Chunk): void {
+    if (--chunk.owners === 0) this.#ledger.give(this.#chunkBytes);
+  }
+}
+
+function copyOf(chunk: Chunk): Chunk {
+  return {
+    keys: chunk.keys.map(cloneNumbers),
+    values: chunk.values.map(cloneNumbers),
+    owners: 1,
+  };
+}

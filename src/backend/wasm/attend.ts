@@ -1,0 +1,102 @@
+/**
+ * Attention over a finite scope.
+ *
+ * @module
+ */
+
+import type { Rope } from "../../reattention/rope.ts";
+import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
+import type { WasmTensor } from "./handles.ts";
+import type { WasmKvStore } from "./kv_store.ts";
+import type { RotaryTables } from "./rotary.ts";
+import { SegmentList } from "./segments.ts";
+import type { WasmSelection } from "./select.ts";
+
+/** Queries that share what is gathered: more gain little, and their state leaves the L2 cache. */
+const QUERIES_PER_PART = 256;
+
+/** The verb `attend`: see Backend. */
+export function attend(
+  tables: RotaryTables,
+  out: WasmTensor,
+  query: WasmTensor,
+  store: WasmKvStore,
+  layer: number,
+  scope: Scope,
+  selection: WasmSelection | null,
+  rope: Rope,
+  positions: ScopeConfig["positions"],
+): void {
+  const { memory, kernels, crew } = store.machine;
+  const { numHeads, numKvHeads, headDim } = store.shape;
+  const { rows } = query;
+  if (rows === 0) return;
+  const group = numHeads / numKvHeads;
+  const selected = selection?.runs ?? [];
+  const lists = selected.length > 1
+    ? selected.map((runs) => segmentsOf(store, layer, scope, runs, positions))
+    : [segmentsOf(store, layer, scope, selected[0] ?? new Uint32Array(0), positions)];
+  const longest = Math.max(...lists.map(({ tokens }) => tokens));
+  const ropePtr = tables.cover(rope, positions === "scope" ? longest : scope.length);
+
+  using frame = memory.frame();
+  const stride = Math.max(...lists.map(({ records }) => records.length)) * 4;
+  const segmentsPtr = frame.take(lists.length * stride, "the list of keys");
+  const endsPtr = frame.take(lists.length * 8, "the list of keys");
+  const u32 = memory.u32;
+  lists.forEach((list, i) => {
+    u32.set(list.records, (segmentsPtr + i * stride) / 4);
+    const end = positions === "scope" ? list.tokens : scope.length;
+    u32.set([end, list.tokens], endsPtr / 4 + 2 * i);
+  });
+
+  const perHead = lists.length > 1;
+  const wanted = Math.ceil(crew.threads / numKvHeads);
+  const partRows = Math.max(
+    1,
+    Math.min(rows, Math.floor(QUERIES_PER_PART / group), Math.ceil(rows / wanted)),
+  );
+  const parts = Math.ceil(rows / partRows);
+  crew.run({
+    kernel: "attend",
+    args: [
+      out.ptr,
+      query.ptr,
+      segmentsPtr,
+      endsPtr,
+      ropePtr,
+      0,
+      query.stride,
+      perHead ? stride : 0,
+      perHead ? 8 : 0,
+      store.headStride,
+      store.valueOffset,
+      headDim,
+      store.format === "f16" ? 1 : 0,
+      group,
+      rows,
+      partRows,
+      parts,
+    ],
+    scratchAt: 5,
+    scratchBytes: kernels.attendScratchBytes(partRows, group, headDim),
+    items: numKvHeads * parts,
+  });
+}
+
+/** global | selected | local with their positions: 0..n-1, or the true ones. */
+function segmentsOf(
+  store: WasmKvStore,
+  layer: number,
+  { globalEnd, localStart, length }: Scope,
+  runs: Uint32Array,
+  positions: ScopeConfig["positions"],
+): SegmentList {
+  const list = new SegmentList(store, layer);
+  const add = (start: number, end: number) =>
+    list.add(start, end, positions === "scope" ? list.tokens : start);
+  add(0, globalEnd);
+  for (let i = 0; i < runs.length; i += 2) add(runs[i]!, runs[i + 1]!);
+  add(localStart, length);
+  return list;
+}

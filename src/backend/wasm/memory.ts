@@ -1,0 +1,252 @@
+/**
+ * One growing WebAssembly memory and what lies where in it.
+ *
+ * @module
+ */
+
+import { BackendUnavailableError, OutOfMemoryError } from "../../errors.ts";
+
+const PAGE_BYTES = 65536;
+
+/** A cache line: two threads never write to the same one for different blocks. */
+const ALIGNMENT = 64;
+
+/** All but the last page of 4 GiB, so that the end of a block is a pointer too. */
+const MAX_PAGES = 65535;
+
+/** What the kernels call the formats: `Format` in asm/convert.ts. */
+export const FORMATS = { f32: 0, f16: 1, bf16: 2 } as const;
+
+/** Pages of a memory, as many as this host allows. */
+export function createMemory(shared: boolean, limitBytes?: number): WebAssembly.Memory {
+  let maximum = Math.min(MAX_PAGES, Math.ceil((limitBytes ?? Infinity) / PAGE_BYTES));
+  for (;;) {
+    try {
+      return new WebAssembly.Memory({ initial: 1, maximum, shared });
+    } catch (cause) {
+      // Hosts with little address space refuse a large maximum.
+      if (maximum <= 1024) {
+        throw new BackendUnavailableError(
+          `Cannot open the wasm backend: there must be room for a ${
+            shared ? "shared " : ""
+          }memory of ${maximum * PAGE_BYTES} bytes`,
+          { cause },
+        );
+      }
+      maximum = Math.max(1024, maximum >> 1);
+    }
+  }
+}
+
+/** A stretch of memory nobody holds. */
+interface Gap {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Blocks of one memory. Pointers are numbers from 0 to 2^32, whatever sign WebAssembly gives them;
+ * what is given back is joined with its neighbours and given out again, the tightest fit first.
+ */
+export class Memory {
+  /** What the kernels import. */
+  readonly memory: WebAssembly.Memory;
+  /** What there can be in all, in bytes. */
+  readonly limitBytes: number;
+  readonly #sizes = new Map<number, number>();
+  /** Ascending, never adjacent. */
+  readonly #gaps: Gap[] = [];
+  #usedBytes = 0;
+  #u8: Uint8Array;
+  #u32: Uint32Array;
+  #f32: Float32Array;
+  #f64: Float64Array;
+
+  /** @param base Where the kernels' own tables end, in bytes. */
+  constructor(memory: WebAssembly.Memory, base: number, limitBytes: number) {
+    this.memory = memory;
+    this.limitBytes = Math.min(limitBytes, MAX_PAGES * PAGE_BYTES);
+    this.#u8 = new Uint8Array(memory.buffer);
+    this.#u32 = new Uint32Array(memory.buffer);
+    this.#f32 = new Float32Array(memory.buffer);
+    this.#f64 = new Float64Array(memory.buffer);
+    const start = align(base);
+    if (start < memory.buffer.byteLength) {
+      this.#gaps.push({ start, end: memory.buffer.byteLength });
+    }
+  }
+
+  /** All blocks, in bytes. */
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** The whole memory; stale after the next `allocate`. */
+  get u8(): Uint8Array {
+    this.#refresh();
+    return this.#u8;
+  }
+
+  /** The whole memory; stale after the next `allocate`. */
+  get u32(): Uint32Array {
+    this.#refresh();
+    return this.#u32;
+  }
+
+  /** The whole memory; stale after the next `allocate`. */
+  get f32(): Float32Array {
+    this.#refresh();
+    return this.#f32;
+  }
+
+  /** The whole memory; stale after the next `allocate`. */
+  get f64(): Float64Array {
+    this.#refresh();
+    return this.#f64;
+  }
+
+  /**
+   * A block; its contents are undefined.
+   *
+   * @param bytes 0 is allowed.
+   * @param what For the message, e.g. `the weight "lm_head.weight"`.
+   * @param advice For the message: what to change, e.g. `use a smaller model`.
+   * @returns Where it begins, a multiple of 64.
+   * @throws {OutOfMemoryError} If there is no room; nothing has changed then.
+   */
+  allocate(bytes: number, what: string, advice: string): number {
+    const size = align(Math.max(bytes, 1));
+    let best = this.#bestGap(size);
+    if (best < 0) {
+      this.#grow(size, bytes, what, advice);
+      best = this.#bestGap(size);
+    }
+    const { start, end } = this.#gaps[best]!;
+    if (end - start === size) this.#gaps.splice(best, 1);
+    else this.#gaps[best] = { start: start + size, end };
+    this.#sizes.set(start, size);
+    this.#usedBytes += size;
+    return start;
+  }
+
+  /** Gives a block back. */
+  free(start: number): void {
+    const size = this.#sizes.get(start);
+    if (size === undefined) throw new RangeError(`Cannot free memory: no block starts at ${start}`);
+    this.#sizes.delete(start);
+    this.#usedBytes -= size;
+    this.#addGap(start, start + size);
+  }
+
+  /** A place for blocks that are given back together. */
+  frame(): Frame {
+    return new Frame(this);
+  }
+
+  #bestGap(size: number): number {
+    let best = -1;
+    let bestSize = Infinity;
+    for (let i = 0; i < this.#gaps.length; i++) {
+      const gap = this.#gaps[i]!;
+      const gapSize = gap.end - gap.start;
+      if (gapSize >= size && gapSize < bestSize) {
+        best = i;
+        bestSize = gapSize;
+      }
+    }
+    return best;
+  }
+
+  #addGap(start: number, end: number): void {
+    let low = 0;
+    let high = this.#gaps.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#gaps[middle]!.start < start) low = middle + 1;
+      else high = middle;
+    }
+    const before = this.#gaps[low - 1];
+    const after = this.#gaps[low];
+    const joinsBefore = before?.end === start;
+    const joinsAfter = after?.start === end;
+    this.#gaps.splice(low - (joinsBefore ? 1 : 0), (joinsBefore ? 1 : 0) + (joinsAfter ? 1 : 0), {
+      start: joinsBefore ? before.start : start,
+      end: joinsAfter ? after.end : end,
+    });
+  }
+
+  #grow(size: number, bytes: number, what: string, advice: string): void {
+    const held = this.memory.buffer.byteLength;
+    const last = this.#gaps.at(-1);
+    const atEnd = last?.end === held ? held - last.start : 0;
+    const least = Math.ceil((size - atEnd) / PAGE_BYTES);
+    const room = Math.floor((this.limitBytes - held) / PAGE_BYTES);
+    // Some more than is needed, since every growth makes new views.
+    const wanted = Math.min(room, Math.max(least, Math.min(1024, held / PAGE_BYTES)));
+    if (least > room || !(this.#tryGrow(wanted) || this.#tryGrow(least))) {
+      throw new OutOfMemoryError(
+        `Cannot make room for ${what}: it needs ${bytes} bytes in one piece, and the wasm backend ` +
+          `holds ${this.#usedBytes} of the ${this.limitBytes} that it can; ${advice}`,
+        bytes,
+        this.limitBytes,
+      );
+    }
+    this.#addGap(held, this.memory.buffer.byteLength);
+  }
+
+  #tryGrow(pages: number): boolean {
+    try {
+      this.memory.grow(pages);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Growing detaches the buffer (or, where it is shared, makes a longer one). */
+  #refresh(): void {
+    const { buffer } = this.memory;
+    if (this.#u8.buffer === buffer) return;
+    this.#u8 = new Uint8Array(buffer);
+    this.#u32 = new Uint32Array(buffer);
+    this.#f32 = new Float32Array(buffer);
+    this.#f64 = new Float64Array(buffer);
+  }
+}
+
+/** Blocks that live as long as one verb. */
+export class Frame implements Disposable {
+  readonly #memory: Memory;
+  readonly #blocks: number[] = [];
+
+  /** Empty. */
+  constructor(memory: Memory) {
+    this.#memory = memory;
+  }
+
+  /** A block of this frame. */
+  take(bytes: number, what: string): number {
+    const start = this.#memory.allocate(
+      bytes,
+      what,
+      "use shorter steps, a smaller scope or a shorter text",
+    );
+    this.#blocks.push(start);
+    return start;
+  }
+
+  /** Gives all blocks back. */
+  [Symbol.dispose](): void {
+    for (const block of this.#blocks) this.#memory.free(block);
+    this.#blocks.length = 0;
+  }
+}
+
+/** What a block of so many bytes occupies; nothing for nothing. */
+export function blockBytes(bytes: number): number {
+  return align(bytes);
+}
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}

@@ -1,0 +1,148 @@
+/**
+ * Tables of rotary angles in wasm memory, built as far as positions reach.
+ *
+ * @module
+ */
+
+import type { Rope } from "../../reattention/rope.ts";
+import { blockBytes, type Memory } from "./memory.ts";
+import type { Kernels } from "../../../wasm/loader.ts";
+
+/** Positions per coarse row: asm/rope.ts. */
+const FINE = 256;
+
+/** Up to here angles are kept in f32, ready to use; beyond, each block of keys computes its own. */
+const TABLE_BYTES = 8 << 20;
+
+/** Ropes whose tables are kept; a process rarely has more than one. */
+const MAX_ROPES = 4;
+
+const ADVICE = "use shorter steps or a shorter text";
+
+/** The tables of one rope. */
+class RotaryTable implements Disposable {
+  readonly frequencies: Float32Array; // f32[half]
+  readonly #memory: Memory;
+  readonly #kernels: Kernels;
+  /** u32[4]: table, its positions, coarse table, fine table. */
+  readonly #record: number;
+  readonly #fine: number;
+  #coarse = 0;
+  #coarseRows = 0;
+  #table = 0;
+  #tablePositions = 0;
+
+  constructor(memory: Memory, kernels: Kernels, frequencies: Float32Array) {
+    this.#memory = memory;
+    this.#kernels = kernels;
+    this.frequencies = frequencies.slice();
+    const half = frequencies.length;
+    this.#fine = memory.allocate(FINE * half * 16, "rotary angles", ADVICE);
+    this.#record = memory.allocate(16, "rotary angles", ADVICE);
+    this.#fill(this.#fine, 0, FINE, 1);
+  }
+
+  /** All tables, in bytes. */
+  get byteLength(): number {
+    const half = this.frequencies.length;
+    const sizes = [
+      FINE * half * 16,
+      16,
+      this.#coarseRows * half * 16,
+      this.#tablePositions * half * 8,
+    ];
+    return sizes.reduce((sum, bytes) => sum + blockBytes(bytes), 0);
+  }
+
+  /** The record that `attend` reads; every position below `positions` is covered. */
+  cover(positions: number): number {
+    const coarseRows = Math.ceil(positions / FINE);
+    if (coarseRows > this.#coarseRows) this.#growCoarse(coarseRows);
+    const most = Math.floor(TABLE_BYTES / (this.frequencies.length * 8));
+    if (positions > this.#tablePositions && this.#tablePositions < most) {
+      this.#growTable(Math.min(most, this.#coarseRows * FINE));
+    }
+    const at = this.#record / 4;
+    const u32 = this.#memory.u32;
+    u32[at] = this.#table;
+    u32[at + 1] = this.#tablePositions;
+    u32[at + 2] = this.#coarse;
+    u32[at + 3] = this.#fine;
+    return this.#record;
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory.free(this.#fine);
+    this.#memory.free(this.#record);
+    if (this.#coarseRows > 0) this.#memory.free(this.#coarse);
+    if (this.#tablePositions > 0) this.#memory.free(this.#table);
+  }
+
+  #growCoarse(least: number): void {
+    const rows = Math.max(4, 2 ** Math.ceil(Math.log2(least)));
+    const bytes = rows * this.frequencies.length * 16;
+    const coarse = this.#memory.allocate(bytes, "rotary angles", ADVICE);
+    this.#fill(coarse, 0, rows, FINE);
+    if (this.#coarseRows > 0) this.#memory.free(this.#coarse);
+    this.#coarse = coarse;
+    this.#coarseRows = rows;
+  }
+
+  #growTable(positions: number): void {
+    const half = this.frequencies.length;
+    const table = this.#memory.allocate(positions * half * 8, "rotary angles", ADVICE);
+    this.#kernels.ropeAngles(table, this.#coarse, this.#fine, half, 0, positions);
+    if (this.#tablePositions > 0) this.#memory.free(this.#table);
+    this.#table = table;
+    this.#tablePositions = positions;
+  }
+
+  /** f64[rows][half][cosine, sine] of positions 0, step, 2 step, ... */
+  #fill(ptr: number, start: number, rows: number, step: number): void {
+    const f64 = this.#memory.f64;
+    let at = ptr / 8;
+    for (let row = start; row < rows; row++) {
+      for (const frequency of this.frequencies) {
+        const angle = row * step * frequency;
+        f64[at++] = Math.cos(angle);
+        f64[at++] = Math.sin(angle);
+      }
+    }
+  }
+}
+
+/** The tables of the ropes that were used last. */
+export class RotaryTables implements Disposable {
+  readonly #memory: Memory;
+  readonly #kernels: Kernels;
+  /** The last one used is at the end. */
+  readonly #tables: RotaryTable[] = [];
+
+  constructor(memory: Memory, kernels: Kernels) {
+    this.#memory = memory;
+    this.#kernels = kernels;
+  }
+
+  /** All tables, in bytes. */
+  get byteLength(): number {
+    return this.#tables.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  /** The record that `attend` reads, for all positions below `positions`. */
+  cover({ inverseFrequencies }: Rope, positions: number): number {
+    const at = this.#tables.findLastIndex(({ frequencies }) =>
+      frequencies.length === inverseFrequencies.length &&
+      frequencies.every((frequency, i) => frequency === inverseFrequencies[i])
+    );
+    const table = this.#tables[at] ??
+      new RotaryTable(this.#memory, this.#kernels, inverseFrequencies);
+    if (at >= 0) this.#tables.splice(at, 1);
+    this.#tables.push(table);
+    if (this.#tables.length > MAX_ROPES) this.#tables.shift()![Symbol.dispose]();
+    return table.cover(positions);
+  }
+
+  [Symbol.dispose](): void {
+    for (const table of this.#tables.splice(0)) table[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * Position-agnostic selection: score and rank in the kernels, vote and spread here.
+ *
+ * @module
+ */
+
+import type { Selection } from "../backend.ts";
+import { BLOCK_SIZE, type Scope, type ScopeConfig } from "../../reattention/scope.ts";
+import type { WasmTensor } from "./handles.ts";
+import type { WasmKvStore } from "./kv_store.ts";
+import { SegmentList } from "./segments.ts";
+import { type Ballot, spread } from "./votes.ts";
+
+/** What the kernels call the scores: `Weighting` in asm/score_keys.ts. */
+const WEIGHTINGS = { qk: 0, qkv1: 1, qkv2: 2 } as const;
+
+/** What a list has where it has no token: asm/top_k.ts. */
+const NONE = 0xffffffff;
+
+/** Keys below which sharing a scan between threads costs more than it gives. */
+const KEYS_PER_PART = 512;
+
+/** Selected tokens as runs. */
+export class WasmSelection implements Selection {
+  /** u32[runs][start, end], ascending: for the layer, or for each KV head. */
+  readonly runs: readonly Uint32Array[];
+
+  constructor(runs: readonly Uint32Array[]) {
+    this.runs = runs;
+  }
+
+  tokens(): Promise<Uint32Array[]> {
+    return Promise.resolve(this.runs.map(expand));
+  }
+}
+
+function expand(runs: Uint32Array): Uint32Array {
+  let count = 0;
+  for (let i = 0; i < runs.length; i += 2) count += runs[i + 1]! - runs[i]!;
+  const tokens = new Uint32Array(count);
+  let at = 0;
+  for (let i = 0; i < runs.length; i += 2) {
+    for (let t = runs[i]!; t < runs[i + 1]!; t++) tokens[at++] = t;
+  }
+  return tokens;
+}
+
+/** The verb `select`: see Backend. */
+export function select(
+  ballot: Ballot,
+  store: WasmKvStore,
+  layer: number,
+  query: WasmTensor,
+  { globalEnd, localStart }: Scope,
+  config: ScopeConfig,
+): WasmSelection {
+  const { numKvHeads } = store.shape;
+  const numLists = config.sharing === "kvHead" ? numKvHeads : 1;
+  if (localStart <= globalEnd || config.topK === 0 || query.rows === 0) {
+    return new WasmSelection(Array.from({ length: numLists }, () => new Uint32Array(0)));
+  }
+  const picks = pick(store, layer, query, globalEnd, localStart, config);
+  const pools = config.sharing === "kvHead" ? picks : [concat(picks)];
+  return new WasmSelection(pools.map((pool) => {
+    const kept = ballot.elect(pool, globalEnd, localStart, config.maxSpans);
+    return spread(kept, config.spanSize, globalEnd, localStart);
+  }));
+}
+
+/** For each KV head, the middle tokens that its queries picked, each as often as it was picked. */
+function pick(
+  store: WasmKvStore,
+  layer: number,
+  query: WasmTensor,
+  globalEnd: number,
+  localStart: number,
+  config: ScopeConfig,
+): Uint32Array[] {
+  const { machine, quads } = store;
+  const { memory, kernels, crew } = machine;
+  const { numHeads, numKvHeads, headDim } = store.shape;
+  const group = numHeads / numKvHeads;
+  const queries = query.rows * group;
+  const blocks = config.selector === "blockmax";
+  const middle = localStart - globalEnd;
+  const candidates = blocks ? Math.ceil(middle / BLOCK_SIZE) : middle;
+  const topK = Math.min(config.topK, candidates);
+
+  const segments = new SegmentList(store, layer);
+  if (blocks) {
+    for (let t = globalEnd; t < localStart; t += BLOCK_SIZE) {
+      segments.add(t, Math.min(t + BLOCK_SIZE, localStart), t, true);
+    }
+  } else segments.add(globalEnd, localStart, globalEnd);
+  const partStarts = cut(segments, crew.threads);
+  const parts = partStarts.length - 1;
+
+  using frame = memory.frame();
+  const listBytes = kernels.listBytes(queries, topK);
+  const queryBytes = Math.ceil(queries / 6) * quads * 96;
+  const lists = frame.take(numKvHeads * parts * listBytes, "the best keys of each query");
+  const packed = frame.take(numKvHeads * queryBytes, "queries");
+  const segmentsPtr = frame.take(segments.records.length * 4, "the list of keys");
+  const partsPtr = frame.take(partStarts.length * 4, "the list of keys");
+  memory.u32.set(segments.records, segmentsPtr / 4);
+  memory.u32.set(partStarts, partsPtr / 4);
+  for (let head = 0; head < numKvHeads; head++) {
+    kernels.packQueries(
+      packed + head * queryBytes,
+      query.ptr + head * group * headDim * 4,
+      query.stride,
+      headDim,
+      group,
+      query.rows,
+    );
+  }
+  crew.run({
+    kernel: "selectKeys",
+    args: [
+      lists,
+      packed,
+      segmentsPtr,
+      partsPtr,
+      0,
+      store.headStride,
+      store.valueOffset,
+      quads,
+      store.format === "f16" ? 1 : 0,
+      queries,
+      topK,
+      WEIGHTINGS[config.scores],
+      blocks ? 1 : 0,
+      parts,
+    ],
+    scratchAt: 4,
+    scratchBytes: kernels.scoreScratchBytes(queries, quads),
+    items: numKvHeads * parts,
+  });
+
+  const entries = queries * topK;
+  const valuesOffset = listBytes - 8 * entries;
+  return Array.from({ length: numKvHeads }, (_, head) => {
+    const first = lists + head * parts * listBytes + valuesOffset;
+    for (let part = 1; part < parts; part++) {
+      const later = first + part * listBytes;
+      kernels.mergeTopK(first, first + 4 * entries, later, later + 4 * entries, queries, topK);
+    }
+    const start = first / 4 + entries;
+    const tokens = memory.u32.subarray(start, start + entries).filter((token) => token !== NONE);
+    // The authors' kernel starts its result at middle index 0 and leaves places without a block so.
+    return blocks ? padded(tokens, queries * config.topK, globalEnd) : tokens;
+  });
+}
+
+/** Where the parts of a scan begin, and the end: at segments, and at the start of a block-max run. */
+function cut(segments: SegmentList, threads: number): number[] {
+  const parts = Math.max(1, Math.min(threads, Math.floor(segments.tokens / KEYS_PER_PART)));
+  const { records, length } = segments;
+  const whole = !records.some((_, i) => i % 4 === 3 && records[i] === 1);
+  const starts = [0];
+  let tokens = 0;
+  for (let i = 0; i < length; i++) {
+    const begins = whole || i === 0 || records[4 * i - 1] === 1;
+    if (starts.length < parts && begins && tokens >= segments.tokens * starts.length / parts) {
+      if (i > 0) starts.push(i);
+    }
+    tokens += records[4 * i + 1]!;
+  }
+  return [...starts, length];
+}
+
+/** `tokens` and as many `filler` as `count` lacks. */
+function padded(tokens: Uint32Array, count: number, filler: number): Uint32Array {
+  if (tokens.length === count) return tokens;
+  const all = new Uint32Array(count).fill(filler);
+  all.set(tokens);
+  return all;
+}
+
+function concat(arrays: readonly Uint32Array[]): Uint32Array {
+  const all = new Uint32Array(arrays.reduce((length, array) => length + array.length, 0));
+  let at = 0;
+  for (const array of arrays) {
+    all.set(array, at);
+    at += array.length;
+  }
+  return all;
+}

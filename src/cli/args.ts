@@ -1,0 +1,387 @@
+/**
+ * The command line: which commands and options there are, and what their values must be.
+ *
+ * @module
+ */
+
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { BackendName, KvFormat } from "../backend/backend.ts";
+import type { ScopeConfig } from "../reattention/scope.ts";
+
+/** The package's version. */
+export const VERSION = "0.1.0";
+
+/** Which model, on which machine. */
+export interface ModelSettings {
+  /** A folder or URL; undefined is the embedded model. */
+  readonly model?: string;
+  readonly backend: BackendName | "auto";
+  /** Undefined: as many as there are cores. */
+  readonly threads?: number;
+}
+
+/** How it reads and writes, and what is said about it. */
+export interface ReadSettings extends ModelSettings {
+  /** Only the fields that were given. */
+  readonly scope: Partial<ScopeConfig>;
+  readonly stepSize?: number;
+  readonly select: "always" | "ask" | "never";
+  readonly cacheFormat: KvFormat;
+  /** Paths, in order; `-` is standard input. */
+  readonly files: readonly string[];
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly topP: number;
+  readonly seed?: number;
+  readonly stop: readonly string[];
+  readonly trace?: string;
+  readonly quiet: boolean;
+  readonly json: boolean;
+}
+
+/** `ask` */
+export interface AskSettings extends ReadSettings {
+  readonly question: string;
+  readonly raw: boolean;
+}
+
+/** `generate` */
+export interface GenerateSettings extends ReadSettings {
+  /** Read after all files. */
+  readonly text?: string;
+}
+
+/** `inspect` */
+export interface InspectSettings {
+  readonly model?: string;
+  readonly json: boolean;
+}
+
+/** `demo` */
+export interface DemoSettings extends ModelSettings {
+  /** Tokens to write, at least. */
+  readonly tokens: number;
+  readonly seed: number;
+}
+
+/** What each command does with its settings. */
+export interface Commands {
+  ask(settings: AskSettings): Promise<void>;
+  generate(settings: GenerateSettings): Promise<void>;
+  inspect(settings: InspectSettings): Promise<void>;
+  demo(settings: DemoSettings): Promise<void>;
+}
+
+/** Where messages of the parser go. */
+export interface ParserOutput {
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+}
+
+/** Wrong usage: exit status 2. */
+export class UsageError extends Error {
+  /** Always `"UsageError"`. */
+  override readonly name = "UsageError";
+}
+
+/**
+ * The parser. `parseAsync(arguments, { from: "user" })` runs a command; wrong usage throws a
+ * `CommanderError` or a {@linkcode UsageError}.
+ */
+export function createProgram(
+  commands: Commands,
+  about: { readonly version: string; readonly output: ParserOutput },
+): Command {
+  const program = new Command("reattention")
+    .description(
+      "Lets an ordinary language model read without end (ReAttention, arXiv 2407.15176): it keeps " +
+        "everything it read, and looks at the few stretches that matter for the next word.",
+    )
+    .version(about.version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({ writeOut: about.output.out, writeErr: about.output.error })
+    .showHelpAfterError('Add "--help" to see what is possible.')
+    .addHelpText(
+      "after",
+      `
+Examples:
+  reattention demo
+  cat book.txt | reattention ask "What is the pass key?"
+  reattention ask "What is the pass key?" --file part1.txt --file part2.txt --json
+  echo "It was a dark and stormy night" | reattention generate --max-tokens 40
+  reattention inspect path/to/model
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+REATTENTION_DEBUG=1 adds the stack to an error's message.`,
+    );
+
+  withReading(
+    withModel(
+      program.command("ask")
+        .argument("<question>", "one question about the text; put it in quotes")
+        .summary("read standard input and files, then answer a question about them")
+        .description(
+          "Reads a text of any length from standard input and files, then answers one question about " +
+            "it. The answer goes to standard output, everything else to standard error.",
+        ),
+    ),
+    { maxTokens: 64 },
+  )
+    .option(
+      "--raw",
+      "give the question to the model as it stands, not in the form it was trained on",
+    )
+    .addHelpText(
+      "after",
+      `
+The embedded model is small and no assistant. It answers these:
+  What is the special magic number for KEY?     What is the pass key?
+  What is the best thing to do in CITY?         When was the THING found?
+  What is the secret word of CITY?
+of texts that say so in its words ("The pass key is 71432."); see models/pocket/README.md.
+${COUNTS_HELP}`,
+    )
+    .action((question: string, options: Record<string, unknown>) =>
+      commands.ask({ ...toReadSettings(options), question, raw: options.raw === true })
+    );
+
+  withReading(
+    withModel(
+      program.command("generate")
+        .argument("[text]", "text to read after standard input and files")
+        .summary("read standard input and files, then go on with the text")
+        .description(
+          "Reads a text of any length from standard input, files and the argument, then goes on with " +
+            "it. Only what is new goes to standard output.",
+        ),
+    ),
+    { maxTokens: 256 },
+  )
+    .addHelpText("after", `\n${COUNTS_HELP}`)
+    .action((text: string | undefined, options: Record<string, unknown>) =>
+      commands.generate({ ...toReadSettings(options), text })
+    );
+
+  program.command("inspect")
+    .argument("[model]", "folder or URL of a model; default: the embedded one")
+    .summary("say what a model's files hold and what reading with it will cost")
+    .description(
+      "Says what a model's files hold and what reading with it will cost. Reads only the headers.",
+    )
+    .option("--model <dir>", "the same as the argument")
+    .option("--json", "print one JSON object")
+    .action((model: string | undefined, options: Record<string, unknown>) => {
+      if (model !== undefined && options.model !== undefined) {
+        throw new UsageError("inspect takes one model: as its argument or as --model, not both");
+      }
+      return commands.inspect({
+        model: model ?? options.model as string | undefined,
+        json: options.json === true,
+      });
+    });
+
+  withModel(
+    program.command("demo")
+      .summary("hide facts in a long text, read it with the embedded model, and ask for them")
+      .description(
+        "Writes a long text with facts hidden in it, reads it once with the embedded model, which " +
+          "was trained to 512 tokens, and asks for the facts: with ReAttention, with a plain window, " +
+          "and with full attention. Exit status 1 if ReAttention gives a wrong answer.",
+      ),
+    { embeddedOnly: true },
+  )
+    .addOption(
+      new Option("--tokens <count>", "length of the text, at least").default(200_000, "200,000")
+        .argParser(count(5000)),
+    )
+    .addOption(
+      new Option("--seed <integer>", "which text and which facts").default(1).argParser(integer),
+    )
+    .addHelpText("after", `\n${COUNTS_HELP}`)
+    .action((options: Record<string, unknown>) =>
+      commands.demo({
+        ...toModelSettings(options),
+        tokens: options.tokens as number,
+        seed: options.seed as number,
+      })
+    );
+
+  return program;
+}
+
+const COUNTS_HELP = `Counts may end in K (1024) or M (1024 * 1024): --global 1K.`;
+
+function withModel(command: Command, { embeddedOnly = false } = {}): Command {
+  if (!embeddedOnly) {
+    command.option(
+      "--model <dir>",
+      "folder or URL with config.json, model.safetensors (or its index) and tokenizer.json; " +
+        "default: the embedded model",
+    );
+  }
+  return command
+    .addOption(
+      new Option("--backend <name>", "what computes").choices(["auto", "wasm", "reference"])
+        .default("auto"),
+    )
+    .addOption(
+      new Option("--threads <count>", "threads to compute with; default: one per core")
+        .argParser(count(1)),
+    );
+}
+
+function withReading(command: Command, defaults: { readonly maxTokens: number }): Command {
+  return command
+    .option(
+      "--file <path>",
+      "a text to read, before standard input; may be repeated; - is standard input",
+      collect,
+    )
+    .optionsGroup("Attention (counts are tokens; default: what suits the model):")
+    .addOption(
+      new Option("--global <count>", "first tokens, always read; all = full attention")
+        .argParser(count(0, true)),
+    )
+    .addOption(
+      new Option("--local <count>", "last tokens, always read").argParser(count(0, true)),
+    )
+    .addOption(
+      new Option("--top-k <count>", "picks per query and head; 0 = a plain window")
+        .argParser(count(0)),
+    )
+    .addOption(
+      new Option("--spans <count>", "most-voted picks that are read").argParser(count(0, true)),
+    )
+    .addOption(
+      new Option("--span <count>", "tokens read around a pick; even").argParser(evenCount),
+    )
+    .addOption(new Option("--step <count>", "tokens read at once").argParser(count(1)))
+    .addOption(
+      new Option(
+        "--select <when>",
+        "select in every step; only for the question and its answer; never",
+      ).choices(["always", "ask", "never"]).default("ask"),
+    )
+    .addOption(
+      new Option("--sharing <unit>", "one selection for a layer, or one for each of its KV heads")
+        .choices(["layer", "kvHead"]),
+    )
+    .addOption(
+      new Option("--cache-format <format>", "numbers of the cache").choices(["f16", "f32"])
+        .default("f16"),
+    )
+    .optionsGroup("Writing:")
+    .addOption(
+      new Option("--max-tokens <count>", "tokens to write, at most").default(defaults.maxTokens)
+        .argParser(count(1)),
+    )
+    .addOption(
+      new Option("--temperature <number>", "0 = the likeliest token; 1 = as the model has it")
+        .default(0).argParser(numberFrom("0 or more", (value) => value >= 0)),
+    )
+    .addOption(
+      new Option("--top-p <number>", "draw among the likeliest tokens of this total probability")
+        .default(1).argParser(
+          numberFrom("above 0 and at most 1", (value) => value > 0 && value <= 1),
+        ),
+    )
+    .addOption(
+      new Option("--seed <integer>", "makes drawing repeatable; default: a random one")
+        .argParser(integer),
+    )
+    .option("--stop <text>", "end before this text; may be repeated", collect)
+    .optionsGroup("Reports:")
+    .option("--trace <path>", "write what each layer selected, as JSON lines")
+    .option("--quiet", "nothing on standard error but errors")
+    .option("--json", "print one JSON object: the text, the settings, the statistics");
+}
+
+function toModelSettings(options: Record<string, unknown>): ModelSettings {
+  return {
+    model: options.model as string | undefined,
+    backend: options.backend as BackendName | "auto",
+    threads: options.threads as number | undefined,
+  };
+}
+
+function toReadSettings(options: Record<string, unknown>): ReadSettings {
+  const scope = {
+    globalSize: options.global,
+    localSize: options.local,
+    topK: options.topK,
+    maxSpans: options.spans,
+    spanSize: options.span,
+    sharing: options.sharing,
+  };
+  const given = Object.entries(scope).filter(([, value]) => value !== undefined);
+  return {
+    ...toModelSettings(options),
+    scope: Object.fromEntries(given) as Partial<ScopeConfig>,
+    stepSize: options.step as number | undefined,
+    select: options.select as ReadSettings["select"],
+    cacheFormat: options.cacheFormat as KvFormat,
+    files: (options.file ?? []) as string[],
+    maxTokens: options.maxTokens as number,
+    temperature: options.temperature as number,
+    topP: options.topP as number,
+    seed: options.seed as number | undefined,
+    stop: (options.stop ?? []) as string[],
+    trace: options.trace as string | undefined,
+    quiet: options.quiet === true,
+    json: options.json === true,
+  };
+}
+
+/**
+ * `240`, `200_000`, `16K`, `1.5M`; with `infinite` also `all`.
+ *
+ * @throws {InvalidArgumentError} If it is not a count of at least `least`.
+ */
+export function parseCount(text: string, least = 0, infinite = false): number {
+  if (infinite && /^(all|inf(inity)?)$/i.test(text)) return Infinity;
+  const match = /^(\d[\d_]*(?:\.\d+)?)([kKmM]?)$/.exec(text);
+  const unit = { "": 1, K: 1024, M: 1024 ** 2 }[match?.[2]?.toUpperCase() ?? ""]!;
+  const value = match ? Number(match[1]!.replaceAll("_", "")) * unit : NaN;
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new InvalidArgumentError(
+      `It must be a whole number of at least ${least}, such as ${Math.max(least, 16)} or 16K` +
+        `${infinite ? ', or "all"' : ""}.`,
+    );
+  }
+  return value;
+}
+
+function count(least: number, infinite = false): (text: string) => number {
+  return (text) => parseCount(text, least, infinite);
+}
+
+function evenCount(text: string): number {
+  const value = parseCount(text, 2);
+  if (value % 2 !== 0) {
+    throw new InvalidArgumentError("It must be even: as many tokens before a pick as from it on.");
+  }
+  return value;
+}
+
+function integer(text: string): number {
+  if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(Number(text))) {
+    throw new InvalidArgumentError("It must be a whole number.");
+  }
+  return Number(text);
+}
+
+function numberFrom(rule: string, holds: (value: number) => boolean): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === "" ? NaN : Number(text);
+    if (!(Number.isFinite(value) && holds(value))) {
+      throw new InvalidArgumentError(`It must be a number, ${rule}.`);
+    }
+    return value;
+  };
+}
+
+function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
+}

@@ -1,0 +1,134 @@
+/**
+ * `inspect`: what a model's files hold, and what reading with it will cost.
+ *
+ * @module
+ */
+
+import { summarizeDtypes } from "../files/tensor_table.ts";
+import { EMBEDDED_MODEL } from "../llama/load.ts";
+import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
+import { fitScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
+import { standardOutput } from "../system/system.ts";
+import type { InspectSettings } from "./args.ts";
+import { formatBytes, formatCount, plural } from "./format.ts";
+import { toJson } from "./json.ts";
+
+/** Tokens of a long text, for its price. */
+const MILLION = 1_000_000;
+
+/** What {@linkcode summarizeModel} finds. */
+export interface ModelSummary {
+  readonly name: string;
+  readonly format: string;
+  readonly shape: Omit<ModelFiles["config"], "bosToken" | "eosTokens">;
+  readonly parameters: number;
+  readonly tensors: ReturnType<typeof summarizeDtypes>;
+  /** All files that hold weights. */
+  readonly fileBytes: number;
+  readonly hasTokenizer: boolean;
+  readonly questionForms: readonly string[];
+  /** Keys and values of all layers. */
+  readonly cacheBytesPerToken: { readonly f16: number; readonly f32: number };
+  readonly cacheBytesPerMillionTokens: { readonly f16: number; readonly f32: number };
+  /** The scope that suits the model, and whether the model or its trained length says so. */
+  readonly scope: ScopeConfig;
+  readonly scopeFrom: "profile" | "trained length";
+  readonly scopeTokens: number;
+  /** Null: chosen by the session. */
+  readonly stepSize: number | null;
+}
+
+/** Runs `inspect`. */
+export async function inspect(settings: InspectSettings): Promise<void> {
+  const files = await openModelFiles(settings.model ?? EMBEDDED_MODEL);
+  try {
+    const summary = summarizeModel(files);
+    const text = settings.json ? toJson(summary) : describeModel(summary);
+    await standardOutput.write(`${text}\n`);
+  } finally {
+    await files.close();
+  }
+}
+
+/** Everything that can be known from the headers. */
+export function summarizeModel(files: ModelFiles): ModelSummary {
+  const { bosToken: _bos, eosTokens: _eos, ...shape } = files.config;
+  const tensors = summarizeDtypes(files.tensors);
+  const f32 = 2 * 4 * shape.numLayers * shape.numKvHeads * shape.headDim;
+  const scope = files.profile?.scope ?? fitScope(shape.trainedLength);
+  return {
+    name: files.name,
+    format: files.tensors.format,
+    shape,
+    parameters: tensors.reduce((sum, { parameters }) => sum + parameters, 0),
+    tensors,
+    fileBytes: files.byteLength,
+    hasTokenizer: files.tokenizer !== null || files.tensors.format === "gguf",
+    questionForms: files.profile?.forms.map((form) => form.questions[0]!) ?? [],
+    cacheBytesPerToken: { f16: f32 / 2, f32 },
+    cacheBytesPerMillionTokens: { f16: f32 / 2 * MILLION, f32: f32 * MILLION },
+    scope,
+    scopeFrom: files.profile?.scope ? "profile" : "trained length",
+    scopeTokens: scopeBound(scope, 1),
+    stepSize: files.profile?.stepSize ?? null,
+  };
+}
+
+/** A page for people. */
+function describeModel(summary: ModelSummary): string {
+  const { shape, scope, cacheBytesPerToken: perToken } = summary;
+  const perMillion = summary.cacheBytesPerMillionTokens;
+  const rows: [string, string][] = [
+    ["model", `${summary.name} (${summary.format})`],
+    [
+      "shape",
+      `${plural(shape.numLayers, "layer")} of ${formatCount(shape.hiddenSize)}, ` +
+      `feed-forward ${formatCount(shape.intermediateSize)}, ` +
+      `${
+        plural(shape.numHeads, "head")
+      } of ${shape.headDim} (${shape.numKvHeads} for keys and values)`,
+    ],
+    [
+      "vocabulary",
+      `${plural(shape.vocabSize, "token")}${shape.tiedEmbeddings ? ", tied embeddings" : ""}` +
+      `${summary.hasTokenizer ? "" : "; no tokenizer.json"}`,
+    ],
+    ["rotary base", formatCount(shape.ropeTheta)],
+    ["trained length", plural(shape.trainedLength, "token")],
+    [
+      "parameters",
+      `${formatCount(summary.parameters)} in ${formatBytes(summary.fileBytes)} of files`,
+    ],
+    ...summary.tensors.map(({ dtype, tensors, parameters, byteLength }): [string, string] => [
+      `  ${dtype}`,
+      `${plural(tensors, "tensor")}, ${formatCount(parameters)} numbers, ${
+        formatBytes(byteLength)
+      }`,
+    ]),
+    [
+      "cache",
+      `${formatBytes(perToken.f16)} a token in f16, ${formatBytes(perToken.f32)} in f32`,
+    ],
+    [
+      "  1M tokens",
+      `${formatBytes(perMillion.f16)} in f16, ${formatBytes(perMillion.f32)} in f32`,
+    ],
+    ["scope", `${describeScope(scope)} (from the ${summary.scopeFrom})`],
+    ["step", summary.stepSize === null ? "chosen when reading" : plural(summary.stepSize, "token")],
+    ...summary.questionForms.map((form, i): [string, string] => [
+      i === 0 ? "answers" : "",
+      form,
+    ]),
+  ];
+  return rows.map(([name, value]) => `${name.padEnd(16)}${value}`).join("\n");
+}
+
+/** `16 global + 16 x 16 selected + 240 local = 512 tokens`, or what else it is. */
+export function describeScope(scope: ScopeConfig): string {
+  const { globalSize, localSize, topK, maxSpans, spanSize } = scope;
+  if (globalSize === Infinity) return "everything (full attention)";
+  const parts = [`${formatCount(globalSize)} global`];
+  if (topK > 0) parts.push(`${formatCount(maxSpans)} x ${formatCount(spanSize)} selected`);
+  parts.push(`${formatCount(localSize)} local`);
+  return `${parts.join(" + ")} = ${plural(scopeBound(scope, 1), "token")}`;
+}

@@ -1,0 +1,246 @@
+/**
+ * What `ask` and `generate` have in common: read everything, write something, report.
+ *
+ * @module
+ */
+
+import { loadModel, type Model } from "../llama/load.ts";
+import type { AskOptions, Session } from "../llama/session.ts";
+import {
+  checkReadable,
+  createTextFile,
+  endLineOnInterrupt,
+  peakMemoryBytes,
+  runtimeName,
+  standardError,
+  standardOutput,
+  type TextFile,
+} from "../system/system.ts";
+import type { ReadSettings } from "./args.ts";
+import { feed } from "./feed.ts";
+import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./format.ts";
+import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
+import { describeScope } from "./inspect.ts";
+import { toJson } from "./json.ts";
+import { createProgress } from "./progress.ts";
+import { createTrace, type Trace } from "./trace.ts";
+
+/** What a command does with the text that was read. */
+export interface Task {
+  /** For messages: `Cannot ask`. */
+  readonly verb: string;
+  /** Read after all inputs. */
+  readonly text?: string;
+  /** What to say before the answer: a line each. */
+  notes?(model: Model): string[];
+  write(session: Session, options: AskOptions): AsyncGenerator<string>;
+  /** The JSON report's first fields. */
+  report(text: string): object;
+}
+
+/**
+ * Reads all inputs and does a task, with progress, statistics and trace as the settings say.
+ *
+ * @throws {UsageError} If there is nothing to read.
+ * @throws {Error} If what there is to read is empty.
+ */
+export async function readAndWrite(settings: ReadSettings, task: Task): Promise<void> {
+  const chosen = chooseInputs(settings.files, task.text !== undefined);
+  // Now, not after hours of reading what comes before.
+  for (const { path } of chosen) if (path !== null) await checkReadable(path);
+  const inputs = joinInputs(chosen);
+  await using file = settings.trace === undefined ? null : await createTextFile(settings.trace);
+  const say = async (line: string) => {
+    if (!settings.quiet) await standardError.write(`${line}\n`);
+  };
+  using model = await loadModel(settings.model, {
+    backend: settings.backend,
+    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
+  });
+  // Known only when the session is made, which wants to know where to record.
+  let trace: Trace | null = null;
+  using session = model.session({
+    scope: settings.scope,
+    ...(settings.stepSize === undefined ? {} : { stepSize: settings.stepSize }),
+    select: settings.select,
+    kvFormat: settings.cacheFormat,
+    ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
+  });
+  trace = file && startTrace(file, settings, model, session, inputs);
+  let end: object = {};
+  try {
+    const feedSeconds = await read(session, inputs, trace, settings, task);
+    const inputTokens = session.length;
+    const stepSeconds = session.stats.readSeconds;
+    await sayReplaced(inputs, say);
+    for (const note of task.notes?.(model) ?? []) await say(`note: ${note}`);
+    const seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+    const written = await write(task, session, trace, settings, seed);
+    // The last tokens of the input are read when the question comes.
+    const inputSeconds = feedSeconds + session.stats.readSeconds - stepSeconds;
+    const report = {
+      ...task.report(written.text),
+      inputs: inputs.reports(),
+      settings: {
+        model: settings.model ?? "embedded",
+        backend: model.backend.description,
+        runtime: runtimeName(),
+        scope: session.scope,
+        stepSize: session.stepSize,
+        select: session.select,
+        cacheFormat: settings.cacheFormat,
+        maxTokens: settings.maxTokens,
+        temperature: settings.temperature,
+        topP: settings.topP,
+        seed: settings.temperature > 0 ? seed : null,
+        stop: settings.stop,
+      },
+      stats: {
+        ...session.stats,
+        inputTokens,
+        inputBytes: inputs.byteLength,
+        inputSeconds,
+        inputTokensPerSecond: inputTokens / inputSeconds,
+        secondsToFirstToken: written.secondsToFirstToken,
+        writeSeconds: written.seconds,
+        weightBytes: model.weightBytes,
+        peakMemoryBytes: peakMemoryBytes(),
+      },
+    };
+    if (settings.json) await standardOutput.write(`${toJson(report)}\n`);
+    else for (const line of describe(report, model, session)) await say(line);
+  } catch (error) {
+    end = { error: error instanceof Error ? error.message : String(error) };
+    throw error;
+  } finally {
+    await trace?.end({ length: session.length, inputs: inputs.reports(), ...end });
+  }
+}
+
+function startTrace(
+  file: TextFile,
+  settings: ReadSettings,
+  model: Model,
+  session: Session,
+  inputs: Inputs,
+): Trace {
+  return createTrace(file, {
+    model: settings.model ?? "embedded",
+    backend: model.backend.description,
+    scope: session.scope,
+    stepSize: session.stepSize,
+    select: session.select,
+    inputs: inputs.names,
+  }, inputs.locate);
+}
+
+/** Reads everything; gives the seconds of work. */
+async function read(
+  session: Session,
+  inputs: Inputs,
+  trace: Trace | null,
+  settings: ReadSettings,
+  task: Task,
+): Promise<number> {
+  const progress = createProgress(standardError);
+  async function* text(): AsyncGenerator<string> {
+    yield* inputs.text();
+    if (task.text !== undefined) yield task.text;
+  }
+  try {
+    const seconds = await feed(session, text(), async (seconds) => {
+      await trace?.flush();
+      if (settings.quiet) return;
+      await progress.show(() =>
+        `reading  ${plural(session.length, "token")}  ${formatRate(session.length, seconds)}  ` +
+        `${formatBytes(inputs.byteLength)} read  cache ${formatBytes(session.stats.cacheBytes)}`
+      );
+    });
+    if (session.length > 0) return seconds;
+  } finally {
+    await progress.clear();
+  }
+  const names = inputs.names.join(", ");
+  throw new Error(
+    `Cannot ${task.verb}: there must be a text to read, but ${names} ` +
+      `${inputs.names.length > 1 ? "are" : "is"} empty`,
+  );
+}
+
+async function sayReplaced(inputs: Inputs, say: (line: string) => Promise<void>): Promise<void> {
+  for (const { name, replaced } of inputs.reports()) {
+    if (replaced === 0) continue;
+    await say(`note: ${plural(replaced, "invalid UTF-8 sequence")} in ${name} became U+FFFD`);
+  }
+}
+
+interface Written {
+  readonly text: string;
+  /** From the question on; null where nothing was written. */
+  readonly secondsToFirstToken: number | null;
+  readonly seconds: number;
+}
+
+/** Does the task; shows its text as it comes, unless it goes into a report. */
+async function write(
+  task: Task,
+  session: Session,
+  trace: Trace | null,
+  settings: ReadSettings,
+  seed: number,
+): Promise<Written> {
+  const { maxTokens, temperature, topP, stop } = settings;
+  const began = performance.now();
+  const elapsed = () => (performance.now() - began) / 1000;
+  let text = "";
+  let secondsToFirstToken: number | null = null;
+  let watch: Disposable | null = null;
+  try {
+    for await (
+      const piece of task.write(session, { maxTokens, temperature, topP, stop, seed })
+    ) {
+      secondsToFirstToken ??= elapsed();
+      text += piece;
+      if (!settings.json) {
+        if (standardOutput.isTerminal) watch ??= endLineOnInterrupt();
+        await standardOutput.write(piece);
+      }
+      await trace?.flush();
+    }
+    if (!settings.json && !text.endsWith("\n")) await standardOutput.write("\n");
+  } finally {
+    watch?.[Symbol.dispose]();
+  }
+  return { text, secondsToFirstToken, seconds: elapsed() };
+}
+
+/** What is said of a report to people. */
+interface Figures {
+  readonly settings: { readonly stepSize: number; readonly cacheFormat: string };
+  readonly stats: Session["stats"] & {
+    readonly inputTokens: number;
+    readonly inputBytes: number;
+    readonly inputSeconds: number;
+    readonly secondsToFirstToken: number | null;
+    readonly peakMemoryBytes: number;
+  };
+}
+
+function describe({ settings, stats }: Figures, model: Model, session: Session): string[] {
+  const { generatedTokens, generateSeconds, secondsToFirstToken } = stats;
+  return [
+    `read    ${plural(stats.inputTokens, "token")} (${formatBytes(stats.inputBytes)}) in ` +
+    `${formatSeconds(stats.inputSeconds)}: ${formatRate(stats.inputTokens, stats.inputSeconds)}`,
+    `wrote   ${plural(generatedTokens, "token")}` +
+    (secondsToFirstToken === null
+      ? ""
+      : `, the first after ${formatSeconds(secondsToFirstToken)}, ` +
+        `${formatRate(generatedTokens, generateSeconds)}`),
+    `scope   ${describeScope(session.scope)} of ${formatCount(stats.length)}; ` +
+    `trained length ${formatCount(model.config.trainedLength)}, step ${settings.stepSize}`,
+    `memory  ${formatBytes(stats.cacheBytes)} of cache (${
+      formatCount(stats.bytesPerToken)
+    } bytes ` +
+    `a token, ${settings.cacheFormat}), ${formatBytes(stats.peakMemoryBytes)} at the peak`,
+  ];
+}

@@ -1,0 +1,163 @@
+/**
+ * The Llama decoder: RMSNorm, grouped-query attention, SwiGLU. Touvron et al. 2023
+ * (arXiv 2302.13971), with ReAttention in attention's place.
+ *
+ * @module
+ */
+
+import type { Backend, Tensor } from "../backend/backend.ts";
+import type { KvCache } from "../reattention/kv_cache.ts";
+import { type AttentionScope, reattend } from "../reattention/reattention.ts";
+import type { Rope } from "../reattention/rope.ts";
+import type { ScopeConfig } from "../reattention/scope.ts";
+import type { LlamaConfig } from "./config.ts";
+import { disposeWeights, type LlamaWeights } from "./weights.ts";
+
+/** How one step is to be read. */
+export interface StepOptions {
+  readonly scope: ScopeConfig;
+  /** Whether this step selects. */
+  readonly selects: boolean;
+  /**
+   * Whether the last layer's output is wanted. If not, that layer stores its keys and values and
+   * stops: a step that is only read costs that much less.
+   */
+  readonly wantsHidden: boolean;
+  /** Told after each layer's attention what it read. */
+  readonly onAttention?: (layer: number, attention: AttentionScope) => void;
+}
+
+/** A step's activations, allocated for the longest step so far and reused by all. */
+interface Activations {
+  readonly rows: number;
+  readonly hidden: Tensor; // [rows, hiddenSize]
+  readonly normed: Tensor; // [rows, hiddenSize]
+  readonly query: Tensor; // [rows, numHeads * headDim]
+  readonly key: Tensor; // [rows, numKvHeads * headDim]
+  readonly value: Tensor; // [rows, numKvHeads * headDim]
+  readonly attended: Tensor; // [rows, numHeads * headDim]
+  readonly gate: Tensor; // [rows, intermediateSize]
+  readonly up: Tensor; // [rows, intermediateSize]
+}
+
+/** A model's weights on a backend. Sequences live in the {@linkcode KvCache}s that are handed in. */
+export class Llama implements Disposable {
+  /** The model's shape. */
+  readonly config: LlamaConfig;
+  readonly #backend: Backend;
+  readonly #weights: LlamaWeights;
+  readonly #rope: Rope;
+  #activations: Activations | null = null;
+
+  /** Takes over the weights; the backend stays the caller's. */
+  constructor(backend: Backend, config: LlamaConfig, weights: LlamaWeights, rope: Rope) {
+    this.#backend = backend;
+    this.config = config;
+    this.#weights = weights;
+    this.#rope = rope;
+  }
+
+  /**
+   * Reads one step of tokens, in all layers, and advances the cache by them.
+   *
+   * @param tokens Ids below `config.vocabSize`, at least one.
+   * @returns The last layer's output f32[tokens, hiddenSize], valid until the next `forward`.
+   * @throws {OutOfMemoryError} If the cache cannot grow; nothing has been read then.
+   */
+  forward(tokens: Uint32Array, cache: KvCache, options: StepOptions): Tensor {
+    const backend = this.#backend;
+    const { rmsNormEpsilon: epsilon } = this.config;
+    cache.reserve(tokens.length);
+    const { hidden, normed, query, key, value, attended, gate, up } = this.#step(tokens.length);
+
+    backend.embed(hidden, this.#weights.embedTokens, tokens);
+    const last = this.#weights.layers.length - 1;
+    for (const [layer, weights] of this.#weights.layers.entries()) {
+      backend.rmsNorm(normed, hidden, weights.inputNorm, epsilon);
+      backend.matmul(key, normed, weights.kProj);
+      backend.matmul(value, normed, weights.vProj);
+      if (layer === last && !options.wantsHidden) {
+        backend.append(cache.store, layer, cache.length, key, value);
+        break;
+      }
+      backend.matmul(query, normed, weights.qProj);
+      const attention = reattend(backend, attended, query, key, value, {
+        cache,
+        layer,
+        rope: this.#rope,
+        config: options.scope,
+        selects: options.selects,
+      });
+      options.onAttention?.(layer, attention);
+      backend.matmul(normed, attended, weights.oProj);
+      backend.add(hidden, hidden, normed);
+
+      backend.rmsNorm(normed, hidden, weights.postAttentionNorm, epsilon);
+      backend.matmul(gate, normed, weights.gateProj);
+      backend.matmul(up, normed, weights.upProj);
+      backend.swiGlu(gate, gate, up);
+      backend.matmul(normed, gate, weights.downProj);
+      backend.add(hidden, hidden, normed);
+    }
+    cache.advance(tokens.length);
+    return hidden;
+  }
+
+  /**
+   * What the model expects next after each row.
+   *
+   * @param out f32[rows, vocabSize]
+   * @param hidden f32[rows, hiddenSize], left as it is
+   */
+  logits(out: Tensor, hidden: Tensor): void {
+    const { normed } = this.#step(hidden.rows);
+    this.#backend.rmsNorm(normed, hidden, this.#weights.norm, this.config.rmsNormEpsilon);
+    this.#backend.matmul(out, normed, this.#weights.lmHead);
+  }
+
+  /** Frees weights and activations. */
+  [Symbol.dispose](): void {
+    this.#free();
+    disposeWeights(this.#weights);
+  }
+
+  /** The first `rows` rows of the activations. */
+  #step(rows: number): Activations {
+    if (rows > (this.#activations?.rows ?? 0)) {
+      this.#free();
+      const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = this.config;
+      const tensor = (cols: number) => this.#backend.tensor(rows, cols);
+      this.#activations = {
+        rows,
+        hidden: tensor(hiddenSize),
+        normed: tensor(hiddenSize),
+        query: tensor(numHeads * headDim),
+        key: tensor(numKvHeads * headDim),
+        value: tensor(numKvHeads * headDim),
+        attended: tensor(numHeads * headDim),
+        gate: tensor(intermediateSize),
+        up: tensor(intermediateSize),
+      };
+    }
+    const whole = this.#activations!;
+    if (whole.rows === rows) return whole;
+    const view = (x: Tensor) => this.#backend.rows(x, 0, rows);
+    return {
+      rows,
+      hidden: view(whole.hidden),
+      normed: view(whole.normed),
+      query: view(whole.query),
+      key: view(whole.key),
+      value: view(whole.value),
+      attended: view(whole.attended),
+      gate: view(whole.gate),
+      up: view(whole.up),
+    };
+  }
+
+  #free(): void {
+    const { rows: _, ...tensors } = this.#activations ?? { rows: 0 };
+    for (const tensor of Object.values(tensors)) tensor[Symbol.dispose]();
+    this.#activations = null;
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * From files to a model that is ready to read.
+ *
+ * @module
+ */
+
+import type { Backend, BackendName } from "../backend/backend.ts";
+import { type BackendOptions, openBackend } from "../backend/open.ts";
+import { createRope } from "../reattention/rope.ts";
+import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import type { LlamaConfig } from "./config.ts";
+import { Llama } from "./llama.ts";
+import { type ModelSource, openModelFiles } from "./model_files.ts";
+import type { Profile } from "./profile.ts";
+import { Session, type SessionOptions } from "./session.ts";
+import { loadWeights } from "./weights.ts";
+
+/**
+ * The model that comes with the library: 2.6 million parameters, trained to 512 tokens. It answers
+ * the question forms on its card (models/pocket/README.md) and is no assistant.
+ */
+export const EMBEDDED_MODEL: URL = new URL("../../models/pocket/", import.meta.url);
+
+/** How a model is loaded. */
+export interface LoadOptions extends BackendOptions {
+  /** A name, or an open backend that stays the caller's. Default `"auto"`. */
+  readonly backend?: BackendName | "auto" | Backend;
+}
+
+/** A model in memory. Sessions read with it. */
+export class Model implements Disposable {
+  /** Where it came from. */
+  readonly name: string;
+  readonly config: LlamaConfig;
+  readonly tokenizer: Tokenizer;
+  readonly backend: Backend;
+  /** What comes with the model beside its weights: a scope, question forms. */
+  readonly profile: Profile | null;
+  /** What the weights occupy, in bytes. */
+  readonly weightBytes: number;
+  /** The decoder itself, for those who bring their own loop. */
+  readonly llama: Llama;
+  readonly #ownsBackend: boolean;
+
+  /** Made by {@linkcode loadModel}. */
+  constructor(
+    parts: Pick<
+      Model,
+      "name" | "config" | "tokenizer" | "backend" | "profile" | "weightBytes" | "llama"
+    >,
+    ownsBackend: boolean,
+  ) {
+    this.name = parts.name;
+    this.config = parts.config;
+    this.tokenizer = parts.tokenizer;
+    this.backend = parts.backend;
+    this.profile = parts.profile;
+    this.weightBytes = parts.weightBytes;
+    this.llama = parts.llama;
+    this.#ownsBackend = ownsBackend;
+  }
+
+  /**
+   * Opens an empty sequence.
+   *
+   * @throws {RangeError} If the scope or step does not fit the trained length; says what would.
+   */
+  session(options: SessionOptions = {}): Session {
+    return new Session(this, options);
+  }
+
+  /** Frees the weights, and the backend if the model opened it. Dispose sessions first. */
+  [Symbol.dispose](): void {
+    this.llama[Symbol.dispose]();
+    if (this.#ownsBackend) this.backend[Symbol.dispose]();
+  }
+}
+
+/**
+ * Loads a model.
+ *
+ * @param source A directory in Hugging Face's layout (config.json, model.safetensors or its sharded
+ * index, tokenizer.json), a file in one, a URL of either, or a map from file names to sources of
+ * bytes. Default: the embedded model.
+ * @throws {ModelFormatError} If a file is not what it claims to be.
+ * @throws {OutOfMemoryError} If the weights do not fit; nothing of them has been read then.
+ *
+ * @example Usage
+ * ```ts
+ * import { loadModel } from "../../mod.ts";
+ * import { match } from "node:assert/strict";
+ *
+ * using model = await loadModel();
+ * using session = model.session();
+ * await session.prefill(model.tokenizer.encode("It was a dark and stormy night, and the old man"));
+ * let text = "";
+ * for await (const piece of session.continue({ maxTokens: 8 })) text += piece;
+ * match(text, /^ \w+/);
+ * ```
+ */
+export async function loadModel(
+  source: ModelSource = EMBEDDED_MODEL,
+  options: LoadOptions = {},
+): Promise<Model> {
+  const { backend: wanted = "auto", ...backendOptions } = options;
+  const files = await openModelFiles(source);
+  try {
+    const { config, profile, name } = files;
+    if (files.tokenizer === null) {
+      throw new TypeError(
+        `Cannot load ${name}: a tokenizer.json must be beside the weights, found none`,
+      );
+    }
+    const tokenizer = createTokenizer(files.tokenizer, files.tokenizerConfig, {
+      vocabSize: config.vocabSize,
+      name,
+    });
+    const ownsBackend = typeof wanted === "string";
+    const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
+    try {
+      const before = backend.byteLength;
+      const weights = await loadWeights(backend, files.tensors, config);
+      const weightBytes = backend.byteLength - before;
+      const rope = createRope(config.ropeTheta, config.headDim);
+      const llama = new Llama(backend, config, weights, rope);
+      return new Model(
+        { name, config, tokenizer, backend, profile, weightBytes, llama },
+        ownsBackend,
+      );
+    } catch (error) {
+      if (ownsBackend) backend[Symbol.dispose]();
+      throw error;
+    }
+  } finally {
+    await files.close();
+  }
+}

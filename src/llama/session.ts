@@ -1,0 +1,556 @@
+/**
+ * A sequence being read and written: prefill, ask, generate, fork.
+ *
+ * @module
+ */
+
+import type { Backend, KvFormat, Tensor } from "../backend/backend.ts";
+import { KvCache } from "../reattention/kv_cache.ts";
+import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
+import { TokenDecoder } from "../text/token_decoder.ts";
+import { TokenEncoder } from "../text/token_encoder.ts";
+import { TokenLog } from "../text/token_log.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import type { Llama } from "./llama.ts";
+import { completeQuestion, type Profile } from "./profile.ts";
+import { createSampler, type SamplerOptions } from "./sampler.ts";
+import { type SelectionRecord, type StepPhase, toSpans } from "./selection_record.ts";
+import { type StopRules, StopStrings } from "./stop_strings.ts";
+
+/** What a session needs of its model. */
+export interface SessionModel {
+  readonly llama: Llama;
+  readonly backend: Backend;
+  readonly tokenizer: Tokenizer;
+  /** Null where the model came with none. */
+  readonly profile: Profile | null;
+}
+
+/** How a session reads. */
+export interface SessionOptions {
+  /** Default: the model's profile, else {@linkcode fitScope} of its trained length. */
+  readonly scope?: Partial<ScopeConfig>;
+  /**
+   * Tokens read at once. Default: the profile's, else what leaves the oldest of a step two thirds
+   * of its local region, at most 512.
+   */
+  readonly stepSize?: number;
+  /**
+   * When attention selects: in every step (the paper; cost grows with the square of the length),
+   * only for a question and each generated token (default; reading is linear), or never.
+   */
+  readonly select?: "always" | "ask" | "never";
+  /** How keys and values are kept. Default `"f16"`. */
+  readonly kvFormat?: KvFormat;
+  /** Allows scopes beyond the trained length, where the model breaks: for baselines. */
+  readonly beyondTrainedLength?: boolean;
+  /** Told what each layer selected, step by step. */
+  readonly onSelect?: (record: SelectionRecord) => void;
+}
+
+/** What a fork may do differently. */
+export type ForkOptions = Pick<
+  SessionOptions,
+  "scope" | "select" | "beyondTrainedLength" | "onSelect"
+>;
+
+/** How tokens are generated. */
+export interface GenerateOptions extends SamplerOptions {
+  /** Default 256. */
+  readonly maxTokens?: number;
+  /** Ends after the current step when it fires; the session stays usable. */
+  readonly signal?: AbortSignal;
+  /** Token ids that end the text, besides the model's own end tokens; they are not given out. */
+  readonly stopTokens?: readonly number[];
+}
+
+/** How a text is generated. */
+export interface AskOptions extends Omit<GenerateOptions, "stopTokens"> {
+  /** Strings before which, and token ids at which, the text ends, besides the model's own. */
+  readonly stop?: readonly (string | number)[];
+  /** Takes the question as it is instead of the form the model was trained on. */
+  readonly raw?: boolean;
+}
+
+/** What a session did so far. */
+export interface SessionStats {
+  /** Tokens in the sequence. */
+  readonly length: number;
+  /** Tokens read, questions included. */
+  readonly readTokens: number;
+  readonly generatedTokens: number;
+  readonly readSeconds: number;
+  readonly questionSeconds: number;
+  readonly generateSeconds: number;
+  /** Chunks of keys and values, those shared with forks included. */
+  readonly cacheBytes: number;
+  readonly bytesPerToken: number;
+  /** The most tokens one attention call could read so far. */
+  readonly largestScope: number;
+}
+
+/** Longest part of a write that is encoded at once, in UTF-16 units: bounds memory for writes of any size. */
+const ENCODE_UNITS = 1 << 16;
+
+/** UTF-16 units that are collected before they are encoded: how far reading lags behind writing. */
+const ENCODE_BATCH = 2048;
+
+/** Milliseconds of work after which timers and signals get a turn. */
+const BREATH_MILLISECONDS = 30;
+
+/**
+ * One sequence of one model. Reading stops at nothing but memory; the cache grows by
+ * `stats.bytesPerToken`.
+ *
+ * The newest token is not read until it must be: it is a step of its own, with a selection of its
+ * own, so that the first token of an answer is chosen as all others are. Nor is a step read before
+ * it is full, so the result does not depend on how the text was cut into writes.
+ *
+ * Use one call at a time; fork for more.
+ */
+export class Session implements Disposable {
+  /** The rules in force. */
+  readonly scope: ScopeConfig;
+  /** Tokens read at once. */
+  readonly stepSize: number;
+  /** When attention selects. */
+  readonly select: "always" | "ask" | "never";
+
+  readonly #model: SessionModel;
+  readonly #options: SessionOptions;
+  readonly #log: TokenLog; // every token of the sequence
+  readonly #cache: KvCache; // the tokens that were read; the log's others are pending
+  readonly #hidden: Tensor; // [1, hiddenSize]
+  #hiddenIsNewest = false;
+  #writing = false;
+  #lastBreath = performance.now();
+  #steps = 0;
+  #generatedTokens = 0;
+  #largestScope = 0;
+  readonly #seconds: Record<StepPhase, number> = { read: 0, question: 0, generate: 0 };
+
+  /** Made by {@linkcode Model.session} and {@linkcode Session.fork}. */
+  constructor(model: SessionModel, options: SessionOptions = {}, parent: Session | null = null) {
+    const { llama, backend, profile } = model;
+    const { config } = llama;
+    this.#model = model;
+    this.#options = options;
+    const base = profile?.scope ?? fitScope(config.trainedLength);
+    this.scope = resolveScope(options.scope ?? {}, base);
+    this.select = options.select ?? "ask";
+    if (!["always", "ask", "never"].includes(this.select)) {
+      throw new TypeError(
+        `Cannot open a session: select must be one of always, ask, never, got "${this.select}"`,
+      );
+    }
+    this.stepSize = options.stepSize ?? (options.scope ? undefined : profile?.stepSize) ??
+      defaultStepSize(this.scope, config.trainedLength);
+    if (!Number.isSafeInteger(this.stepSize) || this.stepSize < 1) {
+      throw new RangeError(
+        `Cannot open a session: stepSize must be at least 1 token, got ${this.stepSize}`,
+      );
+    }
+    this.#checkScope();
+    if (parent) {
+      this.#cache = parent.#cache.fork();
+      this.#log = parent.#log.fork();
+    } else {
+      const { numLayers, numHeads, numKvHeads, headDim } = config;
+      const shape = { numLayers, numHeads, numKvHeads, headDim };
+      this.#cache = new KvCache(backend.kvStore(shape, { format: options.kvFormat ?? "f16" }));
+      this.#log = new TokenLog(model.tokenizer.rules.tokenLength);
+    }
+    this.#hidden = backend.tensor(1, config.hiddenSize);
+  }
+
+  /** Tokens in the sequence. */
+  get length(): number {
+    return this.#log.length;
+  }
+
+  /** What was done so far, and what it costs. */
+  get stats(): SessionStats {
+    return {
+      length: this.length,
+      readTokens: this.length - this.#generatedTokens,
+      generatedTokens: this.#generatedTokens,
+      readSeconds: this.#seconds.read,
+      questionSeconds: this.#seconds.question,
+      generateSeconds: this.#seconds.generate,
+      cacheBytes: this.#cache.store.byteLength,
+      bytesPerToken: this.#cache.store.bytesPerToken,
+      largestScope: this.#largestScope,
+    };
+  }
+
+  /**
+   * Reads token ids.
+   *
+   * @param tokens Below the vocabulary's size; no beginning-of-text token is added.
+   * @param options `phase: "question"` makes them a step of their own, the last of them another.
+   * @throws {RangeError} If an id is not in the vocabulary, or a question does not fit the scope;
+   * nothing has been read then.
+   * @throws {OutOfMemoryError} If the cache cannot grow; what was read before stays.
+   */
+  async prefill(
+    tokens: ArrayLike<number>,
+    options: { readonly signal?: AbortSignal; readonly phase?: "read" | "question" } = {},
+  ): Promise<void> {
+    this.#assertNotWriting("prefill");
+    const { vocabSize } = this.#model.llama.config;
+    for (let i = 0; i < tokens.length; i++) {
+      const token = tokens[i]!;
+      if (!(Number.isInteger(token) && token >= 0 && token < vocabSize)) {
+        throw new RangeError(
+          `Cannot prefill: token ids must be integers from 0 to ${
+            vocabSize - 1
+          }, got ${token} at index ${i}`,
+        );
+      }
+    }
+    if (options.phase === "question") await this.#readQuestion(tokens, options.signal);
+    else {
+      options.signal?.throwIfAborted();
+      this.#log.append(tokens, null);
+      await this.#readFullSteps(options.signal);
+    }
+  }
+
+  /**
+   * Where text streams in: each write resolves when its full steps have been read, so a slow
+   * machine slows the source. Tokens are those of the whole text, however it is cut. Aborting
+   * keeps what was read so far.
+   *
+   * @param options `special: true` reads control tokens that the text spells out as such; by
+   * default `<|end_of_text|>` in a log is text like any other.
+   * @throws {TypeError} If the session's last writable is still open.
+   */
+  writable(
+    options: { readonly signal?: AbortSignal; readonly special?: boolean } = {},
+  ): WritableStream<string> {
+    this.#assertNotWriting("open a second writable");
+    this.#writing = true;
+    const encoder = new TokenEncoder(this.#model.tokenizer, {
+      special: options.special ?? false,
+      continuation: this.length > 0,
+      batchLength: ENCODE_BATCH,
+    });
+    const read = async (text: string | null, signal?: AbortSignal) => {
+      try {
+        const encoded = text === null ? encoder.flush() : encoder.push(text);
+        if (encoded.tokens.length === 0) return;
+        this.#begin();
+        this.#log.append(encoded.tokens, encoded.byteLength, encoded.anchors);
+        await this.#readFullSteps(signal);
+      } catch (error) {
+        this.#writing = false;
+        throw error;
+      }
+    };
+    return new WritableStream<string>({
+      write: async (text, controller) => {
+        const signals = [options.signal, controller.signal].filter((s) => s !== undefined);
+        const signal = AbortSignal.any(signals);
+        for (let start = 0; start < text.length; start += ENCODE_UNITS) {
+          await read(text.slice(start, start + ENCODE_UNITS), signal);
+        }
+      },
+      close: async () => {
+        await read(null, options.signal);
+        this.#writing = false;
+      },
+      abort: () => {
+        this.#writing = false;
+      },
+    });
+  }
+
+  /**
+   * What the model expects next, f32[vocabSize], a copy.
+   *
+   * @throws {RangeError} If nothing has been read.
+   */
+  async logits(options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array> {
+    this.#assertNotWriting("compute logits");
+    const { backend, llama } = this.#model;
+    await this.#readNewest(options.signal);
+    using out = backend.tensor(1, llama.config.vocabSize);
+    llama.logits(out, this.#hidden);
+    return await backend.read(out);
+  }
+
+  /**
+   * Writes on, one token per pull; each joins the sequence. Ends at the model's end tokens.
+   *
+   * @throws {RangeError} If nothing has been read, or an option is out of range.
+   */
+  async *generate(options: GenerateOptions = {}): AsyncGenerator<number> {
+    const { maxTokens = 256, signal, stopTokens = [] } = options;
+    if (!(maxTokens >= 0)) {
+      throw new RangeError(`Cannot generate: maxTokens must be 0 or more, got ${maxTokens}`);
+    }
+    const sample = createSampler(options);
+    const ends = new Set([...this.#model.llama.config.eosTokens, ...stopTokens]);
+    for (let i = 0; i < maxTokens; i++) {
+      signal?.throwIfAborted();
+      const token = sample(await this.logits({ signal }));
+      if (ends.has(token)) return;
+      this.#log.append([token], null);
+      this.#generatedTokens++;
+      yield token;
+    }
+  }
+
+  /**
+   * Asks about what was read. Question and answer join the sequence: fork first to keep them out.
+   *
+   * A model whose profile has question forms is asked in the form it was trained on.
+   *
+   * @returns The answer in pieces, without the white space before it.
+   * @throws {RangeError} If the question does not fit the scope; nothing has been read then.
+   */
+  async *ask(question: string, options: AskOptions = {}): AsyncGenerator<string> {
+    this.#assertNotWriting("ask");
+    const { tokenizer, profile } = this.#model;
+    const form = options.raw || !profile ? null : completeQuestion(profile, question);
+    const text = form?.text ?? (options.raw ? question : `\n${question}\n`);
+    const tokens = tokenizer.encode(text, { special: false, continuation: this.length > 0 });
+    this.#checkQuestion(tokens.length);
+    this.#begin();
+    await this.#readQuestion(tokens, options.signal);
+    let shown = false;
+    for await (const piece of this.#write(options, form ?? {})) {
+      const visible = shown ? piece : piece.trimStart();
+      if (visible === "") continue;
+      shown = true;
+      yield visible;
+    }
+  }
+
+  /** Goes on with the text that was read, as it stands. */
+  async *continue(options: AskOptions = {}): AsyncGenerator<string> {
+    this.#assertNotWriting("continue");
+    this.#begin();
+    yield* this.#write(options, {});
+  }
+
+  /** {@linkcode Session.continue} as a stream: one token per pull, cancelling ends it. */
+  readable(options: AskOptions = {}): ReadableStream<string> {
+    const text = this.continue(options);
+    return new ReadableStream<string>({
+      async pull(controller) {
+        const { value, done } = await text.next();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      async cancel() {
+        await text.return(undefined);
+      },
+    }, { highWaterMark: 0 });
+  }
+
+  /** The text of tokens [start, end). */
+  textOf(start: number, end: number): string {
+    return this.#model.tokenizer.decode(this.#log.slice(start, end));
+  }
+
+  /** Where a token starts, in UTF-8 bytes of the text that was written to the session. */
+  byteOffset(token: number): number {
+    return this.#log.byteOffset(token);
+  }
+
+  /**
+   * A second session with the same past, for a question of its own: the cache's full chunks are
+   * shared. May follow other rules from here on.
+   */
+  fork(options: ForkOptions = {}): Session {
+    const scope = options.scope ?? this.#options.scope;
+    const fork = { ...this.#options, onSelect: undefined, ...options, scope };
+    return new Session(
+      this.#model,
+      options.scope ? fork : { ...fork, stepSize: this.stepSize },
+      this,
+    );
+  }
+
+  /**
+   * Forgets all tokens from `length` on.
+   *
+   * @throws {RangeError} If `length` is not within the sequence.
+   */
+  truncate(length: number): void {
+    this.#assertNotWriting("truncate");
+    if (!Number.isSafeInteger(length) || length < 0 || length > this.length) {
+      throw new RangeError(
+        `Cannot truncate: the length must be an integer from 0 to ${this.length} tokens, got ${length}`,
+      );
+    }
+    this.#log.truncate(length);
+    if (this.#cache.length >= length) {
+      this.#cache.truncate(length);
+      this.#hiddenIsNewest = false;
+    }
+  }
+
+  /** Frees the cache's chunks that no fork uses. */
+  [Symbol.dispose](): void {
+    this.#hidden[Symbol.dispose]();
+    this.#cache[Symbol.dispose]();
+  }
+
+  /** Text from tokens, until a stop rule or token. */
+  async *#write(options: AskOptions, rules: StopRules): AsyncGenerator<string> {
+    const stops = options.stop ?? [];
+    const stop = new StopStrings({
+      before: [...rules.before ?? [], ...stops.filter((s) => typeof s === "string")],
+      after: rules.after,
+    });
+    const stopTokens = stops.filter((s) => typeof s === "number");
+    const decoder = new TokenDecoder(this.#model.tokenizer, { continuation: true });
+    for await (const token of this.generate({ ...options, stopTokens })) {
+      const { text, stopped } = stop.push(decoder.push(token));
+      if (text !== "") yield text;
+      if (stopped) return;
+    }
+    const { text, stopped } = stop.push(decoder.flush());
+    const rest = stopped ? text : text + stop.flush();
+    if (rest !== "") yield rest;
+  }
+
+  /** Puts the beginning-of-text token in front of the first text. */
+  #begin(): void {
+    const { addBos, bosToken } = this.#model.tokenizer;
+    if (this.length > 0 || !addBos || bosToken === null) return;
+    this.#log.append([bosToken], null);
+  }
+
+  /** Reads the steps that are full, keeping at least the last token back. */
+  async #readFullSteps(signal?: AbortSignal): Promise<void> {
+    while (this.#log.length - this.#cache.length > this.stepSize) {
+      await this.#step(this.#cache.length + this.stepSize, "read", signal);
+    }
+  }
+
+  /** Reads what is pending before token `end`, in steps. */
+  async #drain(end: number, signal?: AbortSignal): Promise<void> {
+    while (this.#cache.length < end) {
+      await this.#step(Math.min(end, this.#cache.length + this.stepSize), "read", signal);
+    }
+  }
+
+  /** A question's tokens in one step, without the last: that is read when its output is wanted. */
+  async #readQuestion(tokens: ArrayLike<number>, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    this.#checkQuestion(tokens.length);
+    await this.#drain(this.#log.length, signal);
+    if (tokens.length === 0) return;
+    const start = this.#log.length;
+    this.#log.append(tokens, null);
+    try {
+      if (tokens.length > 1) await this.#step(this.#log.length - 1, "question", signal);
+    } catch (error) {
+      // A question is asked wholly or not at all.
+      this.truncate(start);
+      throw error;
+    }
+  }
+
+  /** Reads what is pending, the last token alone, and keeps that one's output. */
+  async #readNewest(signal?: AbortSignal): Promise<void> {
+    const { length } = this.#log;
+    if (length === 0) {
+      throw new RangeError("Cannot compute logits: at least 1 token must have been read, got 0");
+    }
+    if (this.#cache.length === length) {
+      if (this.#hiddenIsNewest) return;
+      this.#cache.truncate(length - 1);
+    }
+    await this.#drain(length - 1, signal);
+    await this.#step(length, "generate", signal);
+  }
+
+  /** Reads the tokens up to `end` in one pass of the model. */
+  async #step(end: number, phase: StepPhase, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    const { llama, backend } = this.#model;
+    const start = this.#cache.length;
+    const selects = this.select === "always" || (this.select === "ask" && phase !== "read");
+    const bound = Math.min(scopeBound(this.scope, end - start, selects), end);
+    this.#assertTrained(bound, `Cannot read tokens ${start} to ${end}`);
+
+    const began = performance.now();
+    const selections: { readonly layer: number; readonly tokens: Promise<Uint32Array[]> }[] = [];
+    const { onSelect } = this.#options;
+    const wantsHidden = phase === "generate";
+    // From here to the copy nothing awaits: sessions of one model share its activations.
+    const hidden = llama.forward(this.#log.slice(start, end), this.#cache, {
+      scope: this.scope,
+      selects,
+      wantsHidden,
+      onAttention: onSelect && ((layer, { selection }) => {
+        if (selection) selections.push({ layer, tokens: selection.tokens() });
+      }),
+    });
+    if (wantsHidden) backend.copy(this.#hidden, backend.rows(hidden, end - start - 1, end - start));
+    this.#hiddenIsNewest = wantsHidden;
+    await backend.sync();
+
+    const step = this.#steps++;
+    this.#largestScope = Math.max(this.#largestScope, bound);
+    this.#seconds[phase] += (performance.now() - began) / 1000;
+    for (const { layer, tokens } of selections) {
+      const spans = (await tokens).map((set) => toSpans(set, (token) => this.byteOffset(token)));
+      onSelect!({ step, phase, layer, length: end, spans });
+    }
+    await this.#breathe(signal);
+  }
+
+  /** Gives timers and signals a turn now and then: steps follow one another without waiting. */
+  async #breathe(signal?: AbortSignal): Promise<void> {
+    if (performance.now() - this.#lastBreath < BREATH_MILLISECONDS) return;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    this.#lastBreath = performance.now();
+    signal?.throwIfAborted();
+  }
+
+  /** Refuses at once a scope that will not fit, where its size is known. */
+  #checkScope(): void {
+    const selects = this.select !== "never";
+    const bound = scopeBound(this.scope, this.stepSize, selects);
+    if (bound !== Infinity) this.#assertTrained(bound, "Cannot open a session");
+  }
+
+  #checkQuestion(tokens: number): void {
+    const bound = scopeBound(this.scope, tokens, this.select !== "never");
+    if (bound !== Infinity) this.#assertTrained(bound, `Cannot ask a question of ${tokens} tokens`);
+  }
+
+  #assertTrained(bound: number, attempt: string): void {
+    const { trainedLength } = this.#model.llama.config;
+    if (bound <= trainedLength || this.#options.beyondTrainedLength) return;
+    const { globalSize, localSize, topK, maxSpans, spanSize } = this.scope;
+    const spans = topK > 0 && this.select !== "never" ? maxSpans * spanSize : 0;
+    const room = trainedLength - globalSize - spans;
+    const advice = room > 0
+      ? `beside ${globalSize} global and ${spans} selected tokens, the local region (${localSize}), a ` +
+        `step (${this.stepSize}) and a question may have at most ${room}`
+      : `${globalSize} global and ${spans} selected tokens leave no room for local ones`;
+    throw new RangeError(
+      `${attempt}: attention must read at most the trained length of ${trainedLength} tokens at ` +
+        `once, got ${bound}; ${advice}`,
+    );
+  }
+
+  #assertNotWriting(attempt: string): void {
+    if (!this.#writing) return;
+    throw new TypeError(
+      `Cannot ${attempt}: the session's writable must be closed first, it is open; or fork the session`,
+    );
+  }
+}
+
+/** What leaves the oldest token of a step two thirds of the local region. */
+function defaultStepSize(scope: ScopeConfig, trainedLength: number): number {
+  const local = Math.min(scope.localSize > 0 ? scope.localSize : trainedLength, trainedLength);
+  return Math.min(512, 2 ** Math.floor(Math.log2(Math.max(1, local / 3))));
+}

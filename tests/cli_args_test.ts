@@ -1,0 +1,213 @@
+import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { CommanderError } from "commander";
+import {
+  type AskSettings,
+  createProgram,
+  type DemoSettings,
+  type GenerateSettings,
+  type InspectSettings,
+  parseCount,
+  UsageError,
+  VERSION,
+} from "../src/cli/args.ts";
+
+interface Parsed {
+  ask?: AskSettings;
+  generate?: GenerateSettings;
+  inspect?: InspectSettings;
+  demo?: DemoSettings;
+  out: string;
+  error: string;
+}
+
+/** Parses a command line; says which command would run, with what. */
+async function parse(...args: string[]): Promise<Parsed> {
+  const parsed: Parsed = { out: "", error: "" };
+  const record = (name: "ask" | "generate" | "inspect" | "demo") => (settings: object) => {
+    Object.assign(parsed, { [name]: settings });
+    return Promise.resolve();
+  };
+  const program = createProgram({
+    ask: record("ask"),
+    generate: record("generate"),
+    inspect: record("inspect"),
+    demo: record("demo"),
+  }, {
+    version: VERSION,
+    output: { out: (text) => parsed.out += text, error: (text) => parsed.error += text },
+  });
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    throw Object.assign(error as Error, { parsed });
+  }
+  return parsed;
+}
+
+/** What is said about a wrong command line. */
+async function refusal(...args: string[]): Promise<string> {
+  try {
+    await parse(...args);
+  } catch (error) {
+    ok(error instanceof CommanderError, String(error));
+    ok(error.exitCode !== 0);
+    return (error as unknown as { parsed: Parsed }).parsed.error;
+  }
+  throw new Error(`${args.join(" ")} was accepted`);
+}
+
+test("ask without options leaves everything to the model's own settings", async () => {
+  const { ask } = await parse("ask", "Why?");
+  deepEqual(ask, {
+    question: "Why?",
+    raw: false,
+    model: undefined,
+    backend: "auto",
+    threads: undefined,
+    scope: {},
+    stepSize: undefined,
+    select: "ask",
+    cacheFormat: "f16",
+    files: [],
+    maxTokens: 64,
+    temperature: 0,
+    topP: 1,
+    seed: undefined,
+    stop: [],
+    trace: undefined,
+    quiet: false,
+    json: false,
+  });
+});
+
+test("every option of ask arrives", async () => {
+  const { ask } = await parse(
+    ...["ask", "--model", "m", "--backend", "reference", "--threads", "2", "--global", "16"],
+    ...["--local", "240", "--top-k", "4", "--spans", "8", "--span", "16", "--step", "32"],
+    ...["--select", "always", "--sharing", "kvHead", "--cache-format", "f32"],
+    ...["--max-tokens", "1K", "--temperature", "0.7", "--top-p", "0.9", "--seed", "-5"],
+    ...["--file", "a", "--file", "b", "--stop", "x", "--trace", "t", "--quiet", "--json", "--raw"],
+    "Why?",
+  );
+  deepEqual(ask, {
+    question: "Why?",
+    raw: true,
+    model: "m",
+    backend: "reference",
+    threads: 2,
+    scope: {
+      globalSize: 16,
+      localSize: 240,
+      topK: 4,
+      maxSpans: 8,
+      spanSize: 16,
+      sharing: "kvHead",
+    },
+    stepSize: 32,
+    select: "always",
+    cacheFormat: "f32",
+    files: ["a", "b"],
+    maxTokens: 1024,
+    temperature: 0.7,
+    topP: 0.9,
+    seed: -5,
+    stop: ["x"],
+    trace: "t",
+    quiet: true,
+    json: true,
+  });
+});
+
+test("full attention can be asked for by word", async () => {
+  deepEqual((await parse("ask", "--global", "all", "Why?")).ask!.scope, { globalSize: Infinity });
+});
+
+test("generate, inspect and demo take their arguments and defaults", async () => {
+  const { generate } = await parse("generate");
+  equal(generate!.text, undefined);
+  equal(generate!.maxTokens, 256);
+  equal((await parse("generate", "Once")).generate!.text, "Once");
+  deepEqual((await parse("inspect")).inspect, { model: undefined, json: false });
+  deepEqual((await parse("inspect", "dir", "--json")).inspect, { model: "dir", json: true });
+  deepEqual((await parse("inspect", "--model", "dir")).inspect, { model: "dir", json: false });
+  await rejects(parse("inspect", "a", "--model", "b"), UsageError);
+  const { demo } = await parse("demo", "--tokens", "16K", "--seed", "3");
+  deepEqual(demo, {
+    model: undefined,
+    backend: "auto",
+    threads: undefined,
+    tokens: 16384,
+    seed: 3,
+  });
+  equal((await parse("demo")).demo!.tokens, 200_000);
+});
+
+test("wrong usage is refused with a reason and a hint", async () => {
+  const wrong: [RegExp, ...string[]][] = [
+    [/unknown option '--foo'/, "ask", "--foo", "Why?"],
+    [/unknown command 'sing'/, "sing"],
+    [/missing required argument 'question'/, "ask"],
+    [/too many arguments/, "ask", "Why", "not?"],
+    [/Allowed choices are auto, wasm, reference/, "ask", "--backend", "gpu", "Why?"],
+    [/Allowed choices are always, ask, never/, "ask", "--select", "often", "Why?"],
+    [/whole number of at least 1/, "ask", "--threads", "0", "Why?"],
+    [/whole number of at least 0/, "ask", "--top-k", "-1", "Why?"],
+    [/It must be even/, "ask", "--span", "7", "Why?"],
+    [/whole number of at least 1/, "ask", "--step", "many", "Why?"],
+    [/whole number of at least 1/, "ask", "--max-tokens", "0", "Why?"],
+    [/a number, 0 or more/, "ask", "--temperature", "warm", "Why?"],
+    [/a number, 0 or more/, "ask", "--temperature", "-1", "Why?"],
+    [/above 0 and at most 1/, "ask", "--top-p", "0", "Why?"],
+    [/whole number/, "ask", "--seed", "1.5", "Why?"],
+    [/argument missing/, "ask", "Why?", "--trace"],
+    [/whole number of at least 5000/, "demo", "--tokens", "10"],
+    [/unknown option '--model'/, "demo", "--model", "x"],
+  ];
+  for (const [reason, ...args] of wrong) {
+    const message = await refusal(...args);
+    match(message, reason, args.join(" "));
+    match(message, /Add "--help"/, args.join(" "));
+    ok(message.split("\n").length <= 3, message);
+  }
+});
+
+test("counts may have thousands marks and binary suffixes, and must be whole", () => {
+  equal(parseCount("200_000"), 200_000);
+  equal(parseCount("16K"), 16384);
+  equal(parseCount("16k"), 16384);
+  equal(parseCount("1.5M"), 1.5 * 1024 ** 2);
+  equal(parseCount("all", 0, true), Infinity);
+  for (const text of ["", "K", "-1", "1.3", "1e3", "0x10", "16KB", " 1", "all", "_1"]) {
+    throws(() => parseCount(text), /It must be a whole number/, text);
+  }
+  throws(() => parseCount("99999999999999999999"), /It must be a whole number/);
+});
+
+test("--help of each command names its options and fits 100 columns", async () => {
+  for (const command of ["ask", "generate", "inspect", "demo"]) {
+    const error = await parse(command, "--help").then(
+      () => null,
+      (error: CommanderError & { parsed: Parsed }) => error,
+    );
+    equal(error!.exitCode, 0);
+    const { out } = error!.parsed;
+    match(out, new RegExp(`Usage: reattention ${command}`));
+    match(out, /-h, --help/);
+    for (const line of out.split("\n")) ok(line.length <= 100, line);
+  }
+});
+
+test("the version is that of the package", async () => {
+  for (const file of ["deno.json", "package.json"]) {
+    const text = readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
+    equal(JSON.parse(text).version, VERSION);
+  }
+  const error = await parse("--version").then(
+    () => null,
+    (error: CommanderError & { parsed: Parsed }) => error,
+  );
+  equal(error!.exitCode, 0);
+  equal(error!.parsed.out, `${VERSION}\n`);
+});

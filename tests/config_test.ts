@@ -1,0 +1,500 @@
+import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import fc from "fast-check";
+import { ModelFormatError } from "../src/errors.ts";
+import type { MetadataValue, TensorInfo, TensorTable } from "../src/files/tensor_table.ts";
+import { fromBytes } from "../src/files/byte_source.ts";
+import { type LlamaConfig, parseGgufConfig, parseHfConfig } from "../src/llama/config.ts";
+import {
+  completeQuestion,
+  MAX_QUESTION_LENGTH,
+  parseProfile,
+  type Profile,
+} from "../src/llama/profile.ts";
+import { scopeBound } from "../src/reattention/scope.ts";
+import { missing, readJson } from "./support/shared.ts";
+
+const HF = {
+  architectures: ["LlamaForCausalLM"],
+  model_type: "llama",
+  hidden_size: 256,
+  intermediate_size: 512,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 1024,
+  max_position_embeddings: 512,
+  rms_norm_eps: 1e-5,
+  rope_theta: 200000.0,
+  bos_token_id: 1022,
+  eos_token_id: 1023,
+};
+
+function refusesHf(fields: Record<string, unknown>, message: RegExp, generation?: unknown): void {
+  throws(() => parseHfConfig({ ...HF, ...fields }, "config.json", generation), (error: unknown) => {
+    ok(error instanceof ModelFormatError, `${error}`);
+    match(error.message, message);
+    equal(error.source, "config.json");
+    return true;
+  });
+}
+
+test("parseHfConfig reads a Llama's config.json", () => {
+  deepEqual(parseHfConfig(HF, "config.json"), {
+    hiddenSize: 256,
+    intermediateSize: 512,
+    numLayers: 4,
+    numHeads: 4,
+    numKvHeads: 2,
+    headDim: 64,
+    vocabSize: 1024,
+    rmsNormEpsilon: 1e-5,
+    ropeTheta: 200000,
+    trainedLength: 512,
+    tiedEmbeddings: false,
+    bosToken: 1022,
+    eosTokens: [1023],
+  });
+});
+
+test("parseHfConfig has Hugging Face's defaults for what may be missing or null", () => {
+  const { model_type, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads } = HF;
+  const { vocab_size, max_position_embeddings } = HF;
+  const config = parseHfConfig({
+    model_type,
+    hidden_size,
+    intermediate_size,
+    num_hidden_layers,
+    num_attention_heads,
+    vocab_size,
+    max_position_embeddings,
+    head_dim: null,
+    num_key_value_heads: null,
+    rope_scaling: null,
+    bos_token_id: null,
+  }, "config.json");
+  equal(config.numKvHeads, 4);
+  equal(config.headDim, 64);
+  equal(config.rmsNormEpsilon, 1e-6);
+  equal(config.ropeTheta, 10000);
+  equal(config.tiedEmbeddings, false);
+  equal("bosToken" in config, false);
+  deepEqual(config.eosTokens, []);
+});
+
+test("parseHfConfig takes the tokens of generation_config.json first", () => {
+  const config = parseHfConfig(HF, "config.json", { eos_token_id: [1, 2], bos_token_id: 3 });
+  deepEqual([config.bosToken, config.eosTokens], [3, [1, 2]]);
+  deepEqual(parseHfConfig(HF, "config.json", { do_sample: true }).eosTokens, [1023]);
+  deepEqual(parseHfConfig({ ...HF, eos_token_id: [5, 6, 7] }, "config.json").eosTokens, [5, 6, 7]);
+  refusesHf({}, /"eos_token_id" must be below/, { eos_token_id: 1024 });
+});
+
+test("parseHfConfig reads the newer rope_parameters", () => {
+  const rope = { rope_theta: 500000, rope_type: "default" };
+  equal(
+    parseHfConfig({ ...HF, rope_theta: undefined, rope_parameters: rope }, "c").ropeTheta,
+    500000,
+  );
+  refusesHf(
+    { rope_parameters: { ...rope, rope_type: "yarn" } },
+    /"rope_parameters" must be null.*yarn/,
+  );
+});
+
+test("parseHfConfig names what it does not support", () => {
+  refusesHf(
+    { architectures: ["MistralForCausalLM"], model_type: "mistral" },
+    /must be LlamaForCausalLM.*MistralForCausalLM.*"mistral"/,
+  );
+  refusesHf(
+    { architectures: ["LlamaForSequenceClassification"] },
+    /LlamaForSequenceClassification/,
+  );
+  refusesHf({ model_type: "qwen2" }, /"qwen2"/);
+  refusesHf(
+    { architectures: undefined, model_type: undefined },
+    /got nothing \(model_type nothing\)/,
+  );
+  refusesHf(
+    { attention_bias: true },
+    /"attention_bias" must be false: biases are not supported, got true/,
+  );
+  refusesHf({ mlp_bias: true }, /"mlp_bias" must be false/);
+  refusesHf({ hidden_act: "gelu" }, /"hidden_act" must be "silu", got "gelu"/);
+  refusesHf(
+    { rope_scaling: { rope_type: "llama3", factor: 8 } },
+    /"rope_scaling" must be null.*"llama3"/,
+  );
+  refusesHf({ rope_scaling: { type: "linear", factor: 2 } }, /"linear"/);
+  refusesHf({ rope_scaling: 5 }, /"rope_scaling" must be null/);
+  refusesHf({ partial_rotary_factor: 0.5 }, /"partial_rotary_factor" must be 1/);
+  refusesHf(
+    { quantization_config: { quant_method: "awq" } },
+    /"quantization_config" must be null.*"awq"/,
+  );
+});
+
+test("parseHfConfig refuses the real configurations that it would compute wrongly", {
+  skip: missing("facts/meta-llama-3.2-1B-Instruct.json", "facts/mistral-7B-instruct-v0.3.json"),
+}, () => {
+  throws(
+    () => parseHfConfig(readJson("facts/meta-llama-3.2-1B-Instruct.json"), "c"),
+    /"rope_scaling" must be null.*llama3/,
+  );
+  throws(
+    () => parseHfConfig(readJson("facts/mistral-7B-instruct-v0.3.json"), "c"),
+    /must be LlamaForCausalLM.*"mistral"/,
+  );
+});
+
+test("parseHfConfig refuses wrong types, missing fields and sizes out of bounds", () => {
+  for (
+    const key of [
+      "hidden_size",
+      "intermediate_size",
+      "num_hidden_layers",
+      "num_attention_heads",
+      "vocab_size",
+      "max_position_embeddings",
+    ]
+  ) {
+    for (const value of [undefined, null, "256", -1, 0, 1.5, 2 ** 53, NaN, [256], {}, true]) {
+      refusesHf({ [key]: value }, new RegExp(`"${key}" must be an integer from 1 to \\d+, got`));
+    }
+  }
+  for (const value of ["2", 0, -1, 1.5, 1e9]) {
+    refusesHf({ num_key_value_heads: value }, /"num_key_value_heads" must be/);
+    refusesHf({ head_dim: value }, /"head_dim" must be/);
+  }
+  refusesHf({ num_key_value_heads: 3 }, /must divide the 4 query heads, got 3/);
+  refusesHf({ num_attention_heads: 3, num_key_value_heads: 3 }, /"head_dim" must be an integer/);
+  refusesHf({ head_dim: 63 }, /the size of a head must be even, got 63/);
+  for (const value of [0, 1, -1e-5, "1e-5", Infinity]) {
+    refusesHf({ rms_norm_eps: value }, /"rms_norm_eps"/);
+  }
+  for (const value of [0, -1, "10000", 1e13, Infinity]) {
+    refusesHf({ rope_theta: value }, /"rope_theta"/);
+  }
+  refusesHf({ tie_word_embeddings: 1 }, /"tie_word_embeddings" must be true or false/);
+  for (const value of [-1, 1024, 1.5, "2", [1, "2"], {}, true]) {
+    refusesHf({ eos_token_id: value }, /"eos_token_id" must be/);
+  }
+  refusesHf({ eos_token_id: Array(257).fill(0) }, /at most 256 tokens/);
+  for (const json of [null, 5, "x", [HF]]) {
+    throws(() => parseHfConfig(json, "c"), /must be an object/);
+  }
+});
+
+const GGUF: Record<string, MetadataValue> = {
+  "general.architecture": "llama",
+  "llama.context_length": 2048,
+  "llama.embedding_length": 64,
+  "llama.feed_forward_length": 172,
+  "llama.attention.head_count": 8,
+  "llama.attention.head_count_kv": 4,
+  "llama.block_count": 5,
+  "llama.rope.dimension_count": 8,
+  "llama.attention.layer_norm_rms_epsilon": 1e-5,
+  "tokenizer.ggml.bos_token_id": 1,
+  "tokenizer.ggml.eos_token_id": 2,
+  "tokenizer.ggml.padding_token_id": 4294967295,
+};
+
+function ggufTable(
+  fields: Record<string, MetadataValue | undefined>,
+  tensors: string[] = [],
+): TensorTable {
+  const source = fromBytes(new Uint8Array(), "x.gguf");
+  const info = (name: string): TensorInfo => ({
+    name,
+    dtype: "F32",
+    shape: [512, 64],
+    source,
+    byteOffset: 0,
+    byteLength: 0,
+  });
+  const pairs = Object.entries({ ...GGUF, ...fields }).filter(([, value]) => value !== undefined);
+  return {
+    name: "x.gguf",
+    format: "gguf",
+    tensors: new Map(["token_embd.weight", ...tensors].map((name) => [name, info(name)])),
+    metadata: new Map(pairs as [string, MetadataValue][]),
+  };
+}
+
+test("parseGgufConfig reads what stories260K says, and has defaults for what it does not", () => {
+  const expected: LlamaConfig = {
+    hiddenSize: 64,
+    intermediateSize: 172,
+    numLayers: 5,
+    numHeads: 8,
+    numKvHeads: 4,
+    headDim: 8,
+    vocabSize: 512,
+    rmsNormEpsilon: 1e-5,
+    ropeTheta: 10000,
+    trainedLength: 2048,
+    tiedEmbeddings: true,
+    bosToken: 1,
+    eosTokens: [2],
+  };
+  deepEqual(parseGgufConfig(ggufTable({})), expected);
+  deepEqual(parseGgufConfig(ggufTable({}, ["output.weight"])), {
+    ...expected,
+    tiedEmbeddings: false,
+  });
+  const none = 4294967295;
+  const { bosToken: _, ...noBos } = expected;
+  deepEqual(
+    parseGgufConfig(
+      ggufTable({ "tokenizer.ggml.bos_token_id": none, "tokenizer.ggml.eos_token_id": none }),
+    ),
+    { ...noBos, eosTokens: [] },
+  );
+  equal(parseGgufConfig(ggufTable({ "llama.attention.head_count_kv": undefined })).numKvHeads, 8);
+  equal(parseGgufConfig(ggufTable({ "llama.rope.freq_base": 500000 })).ropeTheta, 500000);
+});
+
+test("parseGgufConfig names what it does not support", () => {
+  const faults: [Record<string, MetadataValue | undefined>, RegExp][] = [
+    [{ "general.architecture": "gpt2" }, /"general.architecture" must be "llama", got "gpt2"/],
+    [{ "general.architecture": undefined }, /got nothing/],
+    [{ "llama.rope.scaling.type": "yarn" }, /"llama.rope.scaling.type" must be "none".*"yarn"/],
+    [{ "llama.rope.scale_linear": 2 }, /"llama.rope.scale_linear" must be 1/],
+    [{ "llama.expert_count": 8 }, /mixtures of experts are not supported, got 8/],
+    [{ "split.count": 3 }, /split over several files is not supported, got 3/],
+    [{ "llama.rope.dimension_count": 4 }, /"llama.rope.dimension_count" must be 8/],
+    [{ "llama.attention.value_length": 16 }, /"llama.attention.value_length" must be 8/],
+    [
+      { "llama.block_count": "5" },
+      /"llama.block_count" must be an integer from 1 to 1024, got "5"/,
+    ],
+    [{ "llama.block_count": 2n ** 60n }, /got 1152921504606846976/],
+    [{ "llama.attention.head_count": new Uint32Array([8, 8]) }, /got an array of 2 numbers/],
+    [{ "llama.context_length": undefined }, /"llama.context_length" must be .* got nothing/],
+    [
+      { "llama.attention.layer_norm_rms_epsilon": undefined },
+      /must be above 0 and below 1, got nothing/,
+    ],
+    [{ "llama.vocab_size": 2 ** 23 }, /"llama.vocab_size"/],
+    [{ "tokenizer.ggml.eos_token_id": 512 }, /must be below the vocabulary's 512 tokens, got 512/],
+  ];
+  for (const [fields, message] of faults) {
+    throws(() => parseGgufConfig(ggufTable(fields)), (error: unknown) => {
+      ok(error instanceof ModelFormatError, `${error}`);
+      match(error.message, message);
+      return true;
+    });
+  }
+  throws(
+    () => parseGgufConfig(ggufTable({}, ["rope_freqs.weight"])),
+    /"rope_freqs.weight" must be absent/,
+  );
+});
+
+test("configurations of arbitrary values are read or refused, never anything else", () => {
+  const value = fc.oneof(fc.jsonValue(), fc.integer({ min: -2, max: 5000 }), fc.bigInt());
+  const keys = [
+    ...Object.keys(HF),
+    "head_dim",
+    "rope_scaling",
+    "rope_parameters",
+    "quantization_config",
+    "hidden_act",
+  ];
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.constantFrom(...keys), value),
+      fc.jsonValue(),
+      (fields, generation) => {
+        readsOrRefuses(() => parseHfConfig({ ...HF, ...fields }, "c", generation));
+      },
+    ),
+    { numRuns: 2000, seed: 1 },
+  );
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.constantFrom(...Object.keys(GGUF), "llama.vocab_size"), value),
+      (fields) => {
+        readsOrRefuses(() => parseGgufConfig(ggufTable(fields as Record<string, MetadataValue>)));
+      },
+    ),
+    { numRuns: 2000, seed: 1 },
+  );
+});
+
+function readsOrRefuses(parse: () => LlamaConfig): void {
+  let config: LlamaConfig;
+  try {
+    config = parse();
+  } catch (error) {
+    ok(error instanceof ModelFormatError, `${error}`);
+    return;
+  }
+  equal(config.numHeads % config.numKvHeads, 0);
+  equal(config.headDim % 2, 0);
+  ok(config.eosTokens.every((token) => token < config.vocabSize));
+}
+
+const pocket = JSON.parse(
+  readFileSync(new URL("../models/pocket/reattention.json", import.meta.url), "utf8"),
+);
+
+test("pocket's profile fills its trained length", () => {
+  const { scope, stepSize } = parseProfile(pocket, "reattention.json");
+  equal(scopeBound(scope!, stepSize!), 512);
+  equal(scope!.positions, "scope");
+});
+
+test("pocket's profile completes every question form of its card", () => {
+  const profile = parseProfile(pocket, "reattention.json");
+  const number = (key: string) =>
+    `\nWhat is the special magic number for ${key} mentioned in the text? The special magic number for ${key} is`;
+  const forms: [question: string, text: string][] = [
+    ["What is the special magic number for red-bear?", number("red-bear")],
+    ["What is the special magic number for red-bear mentioned in the text?", number("red-bear")],
+    ["what is the SPECIAL magic number  for red bear", number("red bear")],
+    ["\nWhat is the special magic number\nfor Red-Bear ?\n", number("Red-Bear")],
+    ["What's the magic number for bear?", number("bear")],
+    ["The special magic number for bear is", "\nThe special magic number for bear is"],
+    ["The special magic number for bear is:", "\nThe special magic number for bear is"],
+    ["What is the pass key?", "\nWhat is the pass key? The pass key is"],
+    ["What is the passkey", "\nWhat is the pass key? The pass key is"],
+    [
+      "What is the best thing to do in New York?",
+      "\nWhat is the best thing to do in New York? The best thing to do in New York is",
+    ],
+    [
+      "When was the silver bell found?",
+      "\nWhen was the silver bell found? The silver bell was found on",
+    ],
+    [
+      "What is the secret word of Paris?",
+      "\nWhat is the secret word of Paris? The secret word of Paris is:",
+    ],
+  ];
+  // Put in the trained form already.
+  forms.push(...forms.map(([, text]): [string, string] => [text.trim(), text]));
+  for (const [question, text] of forms) {
+    deepEqual(
+      completeQuestion(profile, question),
+      { text, before: ["\n"], after: ["."] },
+      question,
+    );
+  }
+});
+
+test("a question that fits no form is left alone", () => {
+  const profile = parseProfile(pocket, "reattention.json");
+  const questions = [
+    "",
+    "?",
+    "Who are you?",
+    "What is the special magic number for?",
+    "What is the special magic number for ?",
+    "What is the pass key of London?",
+    "When was the bell lost?",
+    "What is the special magic number for " + "x".repeat(MAX_QUESTION_LENGTH) + "?",
+  ];
+  for (const question of questions) {
+    equal(completeQuestion(profile, question), null, question.slice(0, 99));
+  }
+});
+
+test("templates match with several holes, without going back", () => {
+  const profile = parseProfile({
+    forms: [{ questions: ["{a} to {b} by {c}"], completion: "{c}|{a}|{b}{c}" }],
+  }, "p");
+  const complete = (question: string) => completeQuestion(profile, question)?.text;
+  equal(complete("London to Paris by train"), "train|London|Paristrain");
+  equal(complete("a to b to c by d by e"), "d by e|a|b to cd by e");
+  equal(complete("İx to b by c"), "c|İx|bc");
+  equal(complete("to b by c"), undefined);
+  equal(complete("a to b by"), undefined);
+  equal(complete("$& to {b} by $1"), "$1|$&|{b}$1");
+});
+
+test("matching takes linear time on hostile questions", () => {
+  const holes = Array.from({ length: 60 }, (_, i) => `{h${i}}`).join("a a");
+  const profile = parseProfile({
+    forms: Array(64).fill({ questions: Array(64).fill(`${holes}b`), completion: "c" }),
+  }, "p");
+  const start = performance.now();
+  equal(completeQuestion(profile, "a ".repeat(MAX_QUESTION_LENGTH / 2)), null);
+  ok(performance.now() - start < 5000);
+});
+
+test("parseProfile refuses what is not as it must be, and names it", () => {
+  const form = { questions: ["Where is {x}?"], completion: "{x} is" };
+  const scope = pocket.scope;
+  const faults: [json: unknown, message: RegExp][] = [
+    [null, /it must be an object, got null/],
+    [{ scopes: {} }, /no other fields than scope, stepSize, forms, got "scopes"/],
+    [{ scope: 5 }, /"scope" must be an object/],
+    [{ scope: { ...scope, topk: 4 } }, /no other fields/],
+    [{ scope: { ...scope, topK: "4" } }, /"scope" must have the number "topK", in tokens, got "4"/],
+    [{ scope: { globalSize: 16 } }, /must have the number "localSize"/],
+    [{ scope: { ...scope, spanSize: 3 } }, /spanSize must be even/],
+    [{ scope: { ...scope, localSize: -1 } }, /localSize must be an integer of at least 0/],
+    [{ scope: { ...scope, positions: "none" } }, /positions must be one of/],
+    [{ stepSize: 0 }, /"stepSize" must be a count of tokens/],
+    [{ stepSize: "64" }, /"stepSize" must be a count/],
+    [{ forms: {} }, /"forms" must be a list of at most 64/],
+    [{ forms: Array(65).fill(form) }, /"forms" must be a list of at most 64/],
+    [{ forms: [5] }, /forms\[0\] must be an object/],
+    [{ forms: [form, { ...form, stop: [] }] }, /forms\[1\] must have no other fields/],
+    [{ forms: [{ ...form, questions: [] }] }, /must have at least one question/],
+    [
+      { forms: [{ ...form, questions: [5] }] },
+      /forms\[0\]\.questions\[0\] must be a text of 1 to 1000/,
+    ],
+    [{ forms: [{ ...form, questions: ["x".repeat(1001)] }] }, /must be a text of 1 to 1000/],
+    [{ forms: [{ ...form, questions: ["Where?"] }] }, /must have the completion's hole \{x\}/],
+    [{ forms: [{ ...form, questions: ["{x} and {x}"] }] }, /must have each hole once/],
+    [{ forms: [{ ...form, questions: ["{x} {y}"] }] }, /must have text between them/],
+    [{ forms: [{ ...form, questions: ["{x"] }] }, /holes like \{name\} and no other braces/],
+    [{ forms: [{ ...form, questions: ["{x} {1}"] }] }, /holes like \{name\}/],
+    [{ forms: [{ ...form, completion: "{}" }] }, /holes like \{name\}/],
+    [{ forms: [{ ...form, completion: "" }] }, /completion must be a text of 1 to 1000/],
+    [{ forms: [{ ...form, stopAfter: [""] }] }, /stopAfter\[0\] must be a text/],
+    [{ forms: [{ ...form, stopBefore: "\n" }] }, /stopBefore must be a list/],
+  ];
+  for (const [json, message] of faults) {
+    throws(() => parseProfile(json, "reattention.json"), (error: unknown) => {
+      ok(error instanceof ModelFormatError, `${error}`);
+      match(error.message, message);
+      return true;
+    });
+  }
+  deepEqual(parseProfile({}, "p"), { forms: [] });
+});
+
+test("arbitrary profiles are read or refused, and arbitrary questions put to them", () => {
+  const piece = fc.constantFrom("{a}", "{b}", " is ", "What", "?", "{", "\n", "İ", " ");
+  const text = fc.array(piece, { minLength: 1, maxLength: 8 }).map((pieces) => pieces.join(""));
+  const form = fc.record({
+    questions: fc.array(text, { maxLength: 3 }),
+    completion: text,
+    stopBefore: fc.oneof(fc.constant(["\n"]), fc.jsonValue()),
+  });
+  fc.assert(
+    fc.property(
+      fc.oneof(fc.record({ forms: fc.array(form) }), fc.jsonValue()),
+      text,
+      (json, question) => {
+        let profile: Profile;
+        try {
+          profile = parseProfile(json, "p");
+        } catch (error) {
+          ok(error instanceof ModelFormatError, `${error}`);
+          return;
+        }
+        const completion = completeQuestion(profile, question);
+        equal(typeof (completion?.text ?? ""), "string");
+      },
+    ),
+    { numRuns: 3000, seed: 1 },
+  );
+});

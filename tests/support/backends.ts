@@ -1,0 +1,40 @@
+/**
+ * The backends that tests run on.
+ *
+ * @module
+ */
+
+import type { Backend } from "../../src/backend/backend.ts";
+import { openBackend } from "../../src/backend/open.ts";
+import { compileKernels, hasRelaxedSimd } from "../../wasm/loader.ts";
+
+/** A backend, and what to call it in a test's name. */
+export interface BackendUnderTest {
+  readonly label: string;
+  open(): Promise<Backend>;
+}
+
+/** The oracle. */
+export const reference: BackendUnderTest = {
+  label: "reference",
+  open: () => openBackend("reference"),
+};
+
+/** One build of the kernels on one thread. */
+function wasm(relaxed: boolean): BackendUnderTest {
+  return {
+    label: relaxed ? "wasm with relaxed SIMD" : "wasm",
+    open: async () =>
+      openBackend("wasm", { threads: 1, module: await compileKernels({ relaxed, shared: false }) }),
+  };
+}
+
+/** All that must agree with the oracle and can run here. */
+export const machines: readonly BackendUnderTest[] = [
+  wasm(false),
+  ...hasRelaxedSimd() ? [wasm(true)] : [],
+  { label: "wasm on 2 threads", open: () => openBackend("wasm", { threads: 2 }) },
+];
+
+/** The oracle first. */
+export const backends: readonly BackendUnderTest[] = [reference, ...machines];

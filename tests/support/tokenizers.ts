@@ -1,0 +1,97 @@
+/** The tokenizers that tests read, and whether they are there. */
+
+import { existsSync, readFileSync } from "node:fs";
+import fc from "fast-check";
+import { createTokenizer, type Tokenizer } from "../../src/text/tokenizer.ts";
+
+const shared = new URL("../../../shared/", import.meta.url);
+
+export const folders = {
+  llama3: "tokenizers/llama3/",
+  qwen2: "tokenizers/qwen2/",
+  gpt2: "tokenizers/gpt2/",
+  llama2: "tokenizers/llama2/",
+  tinyStories: "models/TinyStories-656K/",
+  pocket: "models/pocket/",
+} as const;
+
+export type TokenizerName = keyof typeof folders;
+
+export const names = Object.keys(folders) as readonly TokenizerName[];
+
+/** Why a test that needs a shared file cannot run, or false. */
+export function missing(path: string): string | false {
+  return !existsSync(new URL(path, shared)) && `../shared/${path} is not here`;
+}
+
+export function sharedText(path: string): string {
+  return readFileSync(new URL(path, shared), "utf8");
+}
+
+export function filesOf(name: TokenizerName): { json: unknown; config: unknown } {
+  return {
+    json: JSON.parse(sharedText(`${folders[name]}tokenizer.json`)),
+    config: JSON.parse(sharedText(`${folders[name]}tokenizer_config.json`)),
+  };
+}
+
+const loaded = new Map<TokenizerName, Tokenizer>();
+
+/** One of the tokenizers, made once. */
+export function tokenizerOf(name: TokenizerName): Tokenizer {
+  let tokenizer = loaded.get(name);
+  if (tokenizer === undefined) {
+    const { json, config } = filesOf(name);
+    tokenizer = createTokenizer(json, config, { name });
+    loaded.set(name, tokenizer);
+  }
+  return tokenizer;
+}
+
+/** What makes tokenizers stumble: white space, digits, apostrophes, scripts, marks, control tokens. */
+export const fragments: readonly string[] = [
+  ..." \n\r\t'.,!-_=019aAbeéßΩжשع中日本한글กั̀\u0301\u0327あ\u3099👍\u200d",
+  ...["  ", "    ", "\r\n", "\n\n", "\n \n", " \r\n ", "'s", "'ll", "'RE", "don't", " the", "The "],
+  ...["12345", "3.14", " 2026", "https://", "{}", "();", "👩‍👩‍👧", "🇩🇪", "e\u0301", "a\u0323\u0307"],
+  ...[
+    "각",
+    "가\u11a8",
+    "\u1100\u1161",
+    "Å",
+    "\u212b",
+    "ﬁ",
+    "\u00a0",
+    "\u2028",
+    "▁",
+    "▁▁",
+    "Ġ",
+    "�",
+    "\0",
+  ],
+  ...["<|end_of_text|>", "<|begin", "_of_text|>", "<|", "|>", "<s>", "</s>", "<unk>", "<", "s>"],
+  ...[
+    "<|im_start|>",
+    "<|endoftext|>",
+    "<|start_story|>",
+    "<0x0A>",
+    "<0x",
+    "once upon a time",
+    " Lily",
+  ],
+];
+
+const fragment = fc.constantFrom(...fragments);
+
+/** Texts of such fragments, some of them repeated, and of any characters, lone surrogates included. */
+export const anyText: fc.Arbitrary<string> = fc.array(
+  fc.oneof(
+    { weight: 8, arbitrary: fragment },
+    { weight: 1, arbitrary: fc.string({ unit: "binary", maxLength: 4 }) },
+    {
+      weight: 1,
+      arbitrary: fc.tuple(fragment, fc.integer({ min: 2, max: 40 }))
+        .map(([text, count]) => text.repeat(count)),
+    },
+  ),
+  { maxLength: 40, size: "max" },
+).map((parts) => parts.join(""));
