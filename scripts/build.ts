@@ -2,18 +2,27 @@
  * Bundles for Node and browsers, in dist/: the library, and the command line for Node.
  *
  * They lie two folders deep, as src/llama does, so that `../../models` is the embedded model from
- * both.
+ * both. In browsers, what needs files stays in a chunk of its own that is never loaded.
  */
+import { rmSync } from "node:fs";
 import process from "node:process";
-import { bun, run } from "./tools.ts";
+import { bun, ROOT, run } from "./tools.ts";
 
 const tool = await bun();
+rmSync(`${ROOT}dist`, { recursive: true, force: true });
 const targets = [
-  ["browser", "mod.ts", "dist/browser/mod.js"],
-  ["node", "mod.ts", "dist/node/mod.js"],
-  ["node", "src/cli/main.ts", "dist/node/cli.js"],
+  ["browser", "mod.ts"],
+  ["node", "mod.ts", "src/cli/main.ts"],
 ] as const;
-for (const [target, entry, outfile] of targets) {
-  const { code } = await run(tool, ["build", `--target=${target}`, entry, "--outfile", outfile]);
+for (const [target, ...entries] of targets) {
+  const { code } = await run(tool, [
+    "build",
+    ...entries,
+    `--target=${target}`,
+    `--outdir=dist/${target}`,
+    "--entry-naming=[name].js",
+    "--splitting",
+    "--external=node:*",
+  ]);
   if (code !== 0) process.exit(code);
 }

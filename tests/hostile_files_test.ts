@@ -271,17 +271,16 @@ test("a header of the largest size that is a lie costs no more than reading it",
   // 20 MB of opening brackets, of half an object, of one name over and over: each refused within
   // seconds.
   const start = performance.now();
-  for (
-    const [piece, prefix] of [
-      ["[", ""],
-      ['{"a":', ""],
-      ['"a":0,', "{"],
-      ["[],", "["],
-      ['"', '{"'],
-      ["\\", '{"'],
-    ]
-  ) {
-    const text = prefix! + piece!.repeat(20_000_000 / piece!.length);
+  const texts: [piece: string, prefix: string][] = [
+    ["[", ""],
+    ['{"a":', ""],
+    ['"a":0,', "{"],
+    ["[],", "["],
+    ['"', '{"'],
+    ["\\", '{"'],
+  ];
+  for (const [piece, prefix] of texts) {
+    const text = prefix + piece.repeat(20_000_000 / piece.length);
     ok(!await check(safetensorsBytes(text), readSafetensors), piece);
   }
   ok(performance.now() - start < 30_000);

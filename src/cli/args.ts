@@ -194,7 +194,7 @@ ${COUNTS_HELP}`,
   )
     .addOption(
       new Option("--tokens <count>", "length of the text, at least").default(200_000, "200,000")
-        .argParser(count(5000)),
+        .argParser(count(2000)),
     )
     .addOption(
       new Option("--seed <integer>", "which text and which facts").default(1).argParser(integer),

@@ -125,6 +125,7 @@ export async function demo(settings: DemoSettings): Promise<void> {
     `took ${formatSeconds((performance.now() - began) / 1000)}, ` +
       `${formatBytes(peakMemoryBytes())} of memory at the peak`,
   );
+  await say(`ask on: deno task ask "${hidden[0]!.needle.question}" --file ${path}`);
   const wrong = hidden.length - right[0]!;
   if (wrong > 0) {
     throw new Error(
@@ -241,8 +242,11 @@ function waysToAsk(model: Model, session: Session, path: string, bytesPerToken: 
       },
     },
     {
-      name: "full, 4K",
-      rule: `full attention while reading as well, of about ${formatCount(CUT_TOKENS)} tokens ` +
+      name: "full, cut",
+      rule:
+        `full attention while reading as well, of about ${
+          formatCount(Math.min(CUT_TOKENS, length))
+        } tokens ` +
         "with the fact in their middle.",
       ask: (hidden) => askFull(hidden, CUT_TOKENS),
     },
@@ -317,9 +321,9 @@ function describeSelection(
   const best = layers[hits.indexOf(Math.max(...hits))];
   const lines = [
     `${needle.question} ${needle.answer}`,
-    `  hidden in bytes ${formatCount(startByte)} to ${formatCount(endByte)}; selected by ` +
-    layers.map((layer, i) => `layer ${layer} in ${hits[i]}`).join(", ") +
-    ` of ${plural(new Set(steps.map(({ step }) => step)).size, "step")}`,
+    `  hidden in bytes ${formatCount(startByte)} to ${formatCount(endByte)}; layers ` +
+    `${layers.join(", ")} selected it in ${hits.join(", ")} of ` +
+    plural(new Set(steps.map(({ step }) => step)).size, "step"),
   ];
   if (best !== undefined) {
     const stretches = mostSelected(steps, best).map((stretch) => {

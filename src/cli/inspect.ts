@@ -7,6 +7,7 @@
 import { summarizeDtypes } from "../files/tensor_table.ts";
 import { EMBEDDED_MODEL } from "../llama/load.ts";
 import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
+import { defaultStepSize } from "../llama/session.ts";
 import { fitScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { standardOutput } from "../system/system.ts";
 import type { InspectSettings } from "./args.ts";
@@ -34,8 +35,8 @@ export interface ModelSummary {
   readonly scope: ScopeConfig;
   readonly scopeFrom: "profile" | "trained length";
   readonly scopeTokens: number;
-  /** Null: chosen by the session. */
-  readonly stepSize: number | null;
+  /** Tokens read at once. */
+  readonly stepSize: number;
 }
 
 /** Runs `inspect`. */
@@ -70,7 +71,7 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     scope,
     scopeFrom: files.profile?.scope ? "profile" : "trained length",
     scopeTokens: scopeBound(scope, 1),
-    stepSize: files.profile?.stepSize ?? null,
+    stepSize: files.profile?.stepSize ?? defaultStepSize(scope, shape.trainedLength),
   };
 }
 
@@ -114,7 +115,7 @@ function describeModel(summary: ModelSummary): string {
       `${formatBytes(perMillion.f16)} in f16, ${formatBytes(perMillion.f32)} in f32`,
     ],
     ["scope", `${describeScope(scope)} (from the ${summary.scopeFrom})`],
-    ["step", summary.stepSize === null ? "chosen when reading" : plural(summary.stepSize, "token")],
+    ["step", plural(summary.stepSize, "token")],
     ...summary.questionForms.map((form, i): [string, string] => [
       i === 0 ? "answers" : "",
       form,

@@ -24,10 +24,12 @@ export interface Progress {
  * The line always ends in a line feed, and rewriting goes up to it: so the system may end the
  * process at any time (Ctrl-C) and the terminal is as it should be. The cursor is never hidden.
  *
+ * @param wanted False shows nothing.
  * @param now Milliseconds; for tests.
  */
 export function createProgress(
   output: TextOutput,
+  wanted = true,
   now: () => number = () => performance.now(),
 ): Progress {
   let shown = false;
@@ -36,7 +38,7 @@ export function createProgress(
   return {
     async show(line: () => string): Promise<void> {
       const time = now();
-      if (!output.isTerminal || time - last < INTERVAL) return;
+      if (!wanted || !output.isTerminal || time - last < INTERVAL) return;
       last = time;
       const text = `${back()}${clip(line(), output.columns - 1)}\n`;
       shown = true;

@@ -10,19 +10,20 @@ import {
   checkReadable,
   createTextFile,
   endLineOnInterrupt,
+  isSameFile,
   peakMemoryBytes,
   runtimeName,
   standardError,
   standardOutput,
   type TextFile,
 } from "../system/system.ts";
-import type { ReadSettings } from "./args.ts";
+import { type ReadSettings, UsageError } from "./args.ts";
 import { feed } from "./feed.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./format.ts";
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { describeScope } from "./inspect.ts";
 import { toJson } from "./json.ts";
-import { createProgress } from "./progress.ts";
+import { createProgress, type Progress } from "./progress.ts";
 import { createTrace, type Trace } from "./trace.ts";
 
 /** What a command does with the text that was read. */
@@ -47,16 +48,24 @@ export interface Task {
 export async function readAndWrite(settings: ReadSettings, task: Task): Promise<void> {
   const chosen = chooseInputs(settings.files, task.text !== undefined);
   // Now, not after hours of reading what comes before.
-  for (const { path } of chosen) if (path !== null) await checkReadable(path);
+  for (const { path } of chosen) {
+    if (path === null) continue;
+    await checkReadable(path);
+    if (settings.trace !== undefined && await isSameFile(path, settings.trace)) {
+      throw new UsageError(`The trace would overwrite "${path}", which is to be read`);
+    }
+  }
   const inputs = joinInputs(chosen);
   await using file = settings.trace === undefined ? null : await createTextFile(settings.trace);
   const say = async (line: string) => {
     if (!settings.quiet) await standardError.write(`${line}\n`);
   };
+  const progress = createProgress(standardError, !settings.quiet);
+  await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
   using model = await loadModel(settings.model, {
     backend: settings.backend,
     ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-  });
+  }).finally(() => progress.clear());
   // Known only when the session is made, which wants to know where to record.
   let trace: Trace | null = null;
   using session = model.session({
@@ -67,9 +76,8 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
   trace = file && startTrace(file, settings, model, session, inputs);
-  let end: object = {};
   try {
-    const feedSeconds = await read(session, inputs, trace, settings, task);
+    const feedSeconds = await read(session, inputs, trace, progress, task);
     const inputTokens = session.length;
     const stepSeconds = session.stats.readSeconds;
     await sayReplaced(inputs, say);
@@ -109,11 +117,13 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     };
     if (settings.json) await standardOutput.write(`${toJson(report)}\n`);
     else for (const line of describe(report, model, session)) await say(line);
+    await trace?.end({ length: session.length, inputs: inputs.reports() });
   } catch (error) {
-    end = { error: error instanceof Error ? error.message : String(error) };
+    const reason = error instanceof Error ? error.message : String(error);
+    // Where the file itself is the reason there is nothing more to be written to it.
+    await trace?.end({ length: session.length, inputs: inputs.reports(), error: reason })
+      .catch(() => {});
     throw error;
-  } finally {
-    await trace?.end({ length: session.length, inputs: inputs.reports(), ...end });
   }
 }
 
@@ -139,10 +149,9 @@ async function read(
   session: Session,
   inputs: Inputs,
   trace: Trace | null,
-  settings: ReadSettings,
+  progress: Progress,
   task: Task,
 ): Promise<number> {
-  const progress = createProgress(standardError);
   async function* text(): AsyncGenerator<string> {
     yield* inputs.text();
     if (task.text !== undefined) yield task.text;
@@ -150,7 +159,6 @@ async function read(
   try {
     const seconds = await feed(session, text(), async (seconds) => {
       await trace?.flush();
-      if (settings.quiet) return;
       await progress.show(() =>
         `reading  ${plural(session.length, "token")}  ${formatRate(session.length, seconds)}  ` +
         `${formatBytes(inputs.byteLength)} read  cache ${formatBytes(session.stats.cacheBytes)}`
@@ -160,7 +168,7 @@ async function read(
   } finally {
     await progress.clear();
   }
-  const names = inputs.names.join(", ");
+  const names = inputs.names.join(", ") || "the text";
   throw new Error(
     `Cannot ${task.verb}: there must be a text to read, but ${names} ` +
       `${inputs.names.length > 1 ? "are" : "is"} empty`,
@@ -236,8 +244,13 @@ function describe({ settings, stats }: Figures, model: Model, session: Session):
       ? ""
       : `, the first after ${formatSeconds(secondsToFirstToken)}, ` +
         `${formatRate(generatedTokens, generateSeconds)}`),
-    `scope   ${describeScope(session.scope)} of ${formatCount(stats.length)}; ` +
-    `trained length ${formatCount(model.config.trainedLength)}, step ${settings.stepSize}`,
+    `scope   ${plural(stats.largestScope, "token")} of ${
+      formatCount(stats.length)
+    } at once, from ` +
+    `${
+      describeScope(session.select === "never" ? { ...session.scope, topK: 0 } : session.scope)
+    }; trained length ` +
+    `${formatCount(model.config.trainedLength)}, step ${settings.stepSize}`,
     `memory  ${formatBytes(stats.cacheBytes)} of cache (${
       formatCount(stats.bytesPerToken)
     } bytes ` +

@@ -125,9 +125,22 @@ export class Llama implements Disposable {
   #step(rows: number): Activations {
     if (rows > (this.#activations?.rows ?? 0)) {
       this.#free();
-      const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = this.config;
-      const tensor = (cols: number) => this.#backend.tensor(rows, cols);
-      this.#activations = {
+      this.#activations = this.#allocate(rows);
+    }
+    const whole = this.#activations!;
+    if (whole.rows === rows) return whole;
+    return mapTensors(whole, rows, (tensor) => this.#backend.rows(tensor, 0, rows));
+  }
+
+  #allocate(rows: number): Activations {
+    const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = this.config;
+    const made: Tensor[] = [];
+    const tensor = (cols: number) => {
+      made.push(this.#backend.tensor(rows, cols));
+      return made.at(-1)!;
+    };
+    try {
+      return {
         rows,
         hidden: tensor(hiddenSize),
         normed: tensor(hiddenSize),
@@ -138,26 +151,38 @@ export class Llama implements Disposable {
         gate: tensor(intermediateSize),
         up: tensor(intermediateSize),
       };
+    } catch (error) {
+      for (const tensor of made) tensor[Symbol.dispose]();
+      throw error;
     }
-    const whole = this.#activations!;
-    if (whole.rows === rows) return whole;
-    const view = (x: Tensor) => this.#backend.rows(x, 0, rows);
-    return {
-      rows,
-      hidden: view(whole.hidden),
-      normed: view(whole.normed),
-      query: view(whole.query),
-      key: view(whole.key),
-      value: view(whole.value),
-      attended: view(whole.attended),
-      gate: view(whole.gate),
-      up: view(whole.up),
-    };
   }
 
   #free(): void {
-    const { rows: _, ...tensors } = this.#activations ?? { rows: 0 };
-    for (const tensor of Object.values(tensors)) tensor[Symbol.dispose]();
+    if (!this.#activations) return;
+    mapTensors(this.#activations, 0, (tensor) => {
+      tensor[Symbol.dispose]();
+      return tensor;
+    });
     this.#activations = null;
   }
+}
+
+/** The same activations, each tensor changed. */
+function mapTensors(
+  activations: Activations,
+  rows: number,
+  change: (tensor: Tensor) => Tensor,
+): Activations {
+  const { hidden, normed, query, key, value, attended, gate, up } = activations;
+  return {
+    rows,
+    hidden: change(hidden),
+    normed: change(normed),
+    query: change(query),
+    key: change(key),
+    value: change(value),
+    attended: change(attended),
+    gate: change(gate),
+    up: change(up),
+  };
 }

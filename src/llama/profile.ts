@@ -165,16 +165,15 @@ function readString(value: unknown, what: string, fail: Fail): string {
  *
  * const profile = {
  *   forms: [{
- *     questions: ["What is the special magic number for {key}"],
- *     completion: "\nWhat is the special magic number for {key}? The special magic number for {key}
- * is",
+ *     questions: ["Who wrote {book}"],
+ *     completion: "\nWho wrote {book}? {book} was written by",
  *     stopBefore: ["\n"],
  *     stopAfter: ["."],
  *   }],
  * };
  * equal(
- *   completeQuestion(profile, "what is the special magic number for red-bear?")?.text,
- *   "\nWhat is the special magic number for red-bear? The special magic number for red-bear is",
+ *   completeQuestion(profile, "who wrote Emma?")?.text,
+ *   "\nWho wrote Emma? Emma was written by",
  * );
  * equal(completeQuestion(profile, "Who are you?"), null);
  * ```

@@ -549,8 +549,11 @@ export class Session implements Disposable {
   }
 }
 
-/** What leaves the oldest token of a step two thirds of the local region. */
-function defaultStepSize(scope: ScopeConfig, trainedLength: number): number {
+/**
+ * Tokens to read at once where nobody says how many: what leaves the oldest of a step two thirds of
+ * its local region, at most 512.
+ */
+export function defaultStepSize(scope: ScopeConfig, trainedLength: number): number {
   const local = Math.min(scope.localSize > 0 ? scope.localSize : trainedLength, trainedLength);
   return Math.min(512, 2 ** Math.floor(Math.log2(Math.max(1, local / 3))));
 }

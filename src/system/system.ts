@@ -58,18 +58,18 @@ export interface TextOutput {
   /**
    * Writes text and waits until the system has taken it, so that a slow reader slows the writer.
    *
-   * @throws {ClosedPipeError} If there is no reader any more.
+   * @throws {ClosedPipeError} If there is no reader of standard output any more.
    */
   write(text: string): Promise<void>;
 }
 
 /** Standard output. */
-export const standardOutput: TextOutput = textOutput(() => process.stdout);
+export const standardOutput: TextOutput = textOutput(() => process.stdout, true);
 
-/** Standard error. */
-export const standardError: TextOutput = textOutput(() => process.stderr);
+/** Standard error. That nobody reads it is no reason to end: it holds no results. */
+export const standardError: TextOutput = textOutput(() => process.stderr, false);
 
-function textOutput(stream: () => WriteStream): TextOutput {
+function textOutput(stream: () => WriteStream, needsReader: boolean): TextOutput {
   let watched = false;
   return {
     get isTerminal(): boolean {
@@ -87,8 +87,9 @@ function textOutput(stream: () => WriteStream): TextOutput {
       }
       return new Promise((resolve, reject) => {
         out.write(text, (error?: Error | null) => {
-          if (!error) resolve();
-          else if (["EPIPE", "ERR_STREAM_DESTROYED"].includes(codeOf(error))) {
+          const isClosed = ["EPIPE", "ERR_STREAM_DESTROYED"].includes(codeOf(error));
+          if (!error || (isClosed && !needsReader)) resolve();
+          else if (isClosed) {
             reject(new ClosedPipeError("Cannot write: the reader of the pipe has gone"));
           } else reject(error);
         });
@@ -149,6 +150,16 @@ export async function checkReadable(path: string): Promise<void> {
     throw explain(cause, path, "read");
   }
   if (isFolder) throw new Error(`Cannot read "${path}": it is a folder`);
+}
+
+/** Whether two paths lead to the same file; false where one leads to none. */
+export async function isSameFile(a: string, b: string): Promise<boolean> {
+  try {
+    const [one, other] = await Promise.all([stat(a), stat(b)]);
+    return one.dev === other.dev && one.ino === other.ino;
+  } catch {
+    return false;
+  }
 }
 
 /** A file being written. */

@@ -10,8 +10,8 @@
  * @module
  */
 
-import { byteOfCharacter, toByteAlphabet } from "./byte_alphabet.ts";
-import { isHighSurrogate, readLength } from "./normalization.ts";
+import { BYTE_CHARACTERS, byteOfCharacter, toByteAlphabet } from "./byte_alphabet.ts";
+import { isHighSurrogate, isLowSurrogate, readLength } from "./normalization.ts";
 
 /** Longer words are encoded in pieces: merging slows down, and takes memory, with the length. */
 export const WORD_PIECE_LENGTH = 4096;
@@ -71,7 +71,7 @@ export interface WordEncoder {
    * @returns The tokens, and the number of UTF-16 units of `start` that they cover.
    */
   encodeStart(start: string): EncodedWord & { readonly length: number };
-  /** Whether a merge may join the two UTF-16 units around an index of a text in the vocabulary's alphabet. */
+  /** Whether a merge may reach across an index, between two UTF-16 units, of a text. */
   mayJoin(text: string, at: number): boolean;
 }
 
@@ -210,8 +210,16 @@ export function createWordEncoder(model: BpeModel): WordEncoder {
     },
 
     mayJoin(text, at) {
-      const left = text.charCodeAt(at - 1);
-      return isHighSurrogate(left) || joints.has(left * 0x10000 + text.charCodeAt(at));
+      let left = text.charCodeAt(at - 1);
+      let right = text.charCodeAt(at);
+      if (isHighSurrogate(left)) return true;
+      if (byteLevel) {
+        // Four-byte characters and lone surrogates are too rare to be exact about.
+        if (isLowSurrogate(left) || isHighSurrogate(right) || isLowSurrogate(right)) return true;
+        left = BYTE_CHARACTERS[left < 0x80 ? left : 0x80 | left & 0x3f]!;
+        right = BYTE_CHARACTERS[leadByte(right)]!;
+      }
+      return joints.has(left * 0x10000 + right);
     },
   };
 }
@@ -219,6 +227,11 @@ export function createWordEncoder(model: BpeModel): WordEncoder {
 /** The entry that spells a byte, e.g. `<0x0A>`. */
 export function byteEntry(byte: number): string {
   return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+}
+
+/** The first byte of a character of the Basic Multilingual Plane in UTF-8. */
+function leadByte(unit: number): number {
+  return unit < 0x80 ? unit : unit < 0x800 ? 0xc0 | unit >> 6 : 0xe0 | unit >> 12;
 }
 
 /** Whether a character of the byte alphabet stands for the inside of a UTF-8 sequence. */

@@ -19,7 +19,7 @@ export interface TokenDecoderOptions {
 }
 
 /**
- * Decodes tokens one by one. What `push` and `flush` give back, joined, is the text of all tokens.
+ * Decodes tokens as they come. What `push` and `flush` give back, joined, is the text of all tokens.
  * Bytes that are no UTF-8 become U+FFFD, as in `TextDecoder`; a byte order mark stays.
  *
  * @example Usage
@@ -40,7 +40,7 @@ export class TokenDecoder {
   readonly #continuation: boolean;
   readonly #text = new TextDecoder("utf-8", { ignoreBOM: true });
   #stripsSpace: boolean;
-  #held = new Uint8Array(0); // the start of a character, at most 3 bytes
+  #held: Uint8Array = new Uint8Array(0); // the start of a character, at most 3 bytes
 
   /** A decoder at the start of a text. */
   constructor(tokenizer: Tokenizer, options: TokenDecoderOptions = {}) {
@@ -51,26 +51,37 @@ export class TokenDecoder {
   }
 
   /**
-   * The text that is complete with this token; may be empty.
+   * The text that is complete with these tokens; may be empty.
    *
-   * @throws {RangeError} If the token is not below `vocabSize`.
+   * @param tokens One, or several at once.
+   * @throws {RangeError} If a token is not below `vocabSize`.
    */
-  push(token: number): string {
-    let bytes = this.#tokenizer.tokenBytes(token);
-    if (bytes.length === 0 || !this.#special && this.#tokenizer.specialTokens.has(token)) return "";
-    if (this.#stripsSpace) {
-      this.#stripsSpace = false;
-      if (bytes[0] === 0x20) bytes = bytes.subarray(1);
+  push(tokens: number | ArrayLike<number>): string {
+    const parts = [this.#held];
+    let length = this.#held.length;
+    for (const token of typeof tokens === "number" ? [tokens] : Array.from(tokens)) {
+      const bytes = this.#bytesOf(token);
+      parts.push(bytes);
+      length += bytes.length;
     }
-    if (this.#held.length > 0) {
-      const joined = new Uint8Array(this.#held.length + bytes.length);
-      joined.set(this.#held);
-      joined.set(bytes, this.#held.length);
-      bytes = joined;
+    const joined = new Uint8Array(length);
+    let offset = 0;
+    for (const part of parts) {
+      joined.set(part, offset);
+      offset += part.length;
     }
-    const end = bytes.length - incompleteLength(bytes);
-    this.#held = bytes.slice(end);
-    return this.#text.decode(bytes.subarray(0, end));
+    const end = length - incompleteLength(joined);
+    this.#held = joined.slice(end);
+    return this.#text.decode(joined.subarray(0, end));
+  }
+
+  /** What a token adds to the text. */
+  #bytesOf(token: number): Uint8Array {
+    const bytes = this.#tokenizer.tokenBytes(token);
+    if (!this.#special && this.#tokenizer.specialTokens.has(token)) return bytes.subarray(0, 0);
+    if (!this.#stripsSpace || bytes.length === 0) return bytes;
+    this.#stripsSpace = false;
+    return bytes[0] === 0x20 ? bytes.subarray(1) : bytes;
   }
 
   /** Ends the text: a character that stayed incomplete becomes U+FFFD. The decoder is as new then. */
@@ -89,9 +100,7 @@ export class TokenDecoderStream extends TransformStream<number | Uint32Array, st
     const decoder = new TokenDecoder(tokenizer, options);
     super({
       transform(tokens, controller) {
-        let text = "";
-        if (typeof tokens === "number") text = decoder.push(tokens);
-        else for (const token of tokens) text += decoder.push(token);
+        const text = decoder.push(tokens);
         if (text !== "") controller.enqueue(text);
       },
       flush(controller) {

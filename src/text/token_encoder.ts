@@ -36,7 +36,10 @@ export interface EncodedTokens {
   readonly tokens: Uint32Array;
   /** Bytes of the input, as UTF-8, that the tokens cover. */
   readonly byteLength: number;
-  /** Where tokens do not start at the sum of the lengths of those before; ascending. */
+  /**
+   * Where tokens do not start at the sum of the lengths of those before; ascending. Within a word
+   * that normalization changed, its tokens' places are approximate.
+   */
   readonly anchors: readonly TokenAnchor[];
 }
 
@@ -147,6 +150,7 @@ export class TokenEncoder {
   /** Ends the text: the remaining tokens. The encoder is as new then. */
   flush(): EncodedTokens {
     this.#process(true);
+    this.#settleBytes();
     const result = this.#take();
     this.#reset();
     return result;

@@ -180,7 +180,9 @@ export class TokenLog {
     this.#chunks.length = kept;
     while (this.#anchors.length > 0 && this.#anchors.at(-1)!.index >= length) this.#anchors.pop();
     const last = this.#anchors.at(-1);
-    if (last !== undefined) this.#anchors.push({ index: length, byteOffset: byteLength, isInput: last.isInput });
+    if (last !== undefined) {
+      this.#anchors.push({ index: length, byteOffset: byteLength, isInput: last.isInput });
+    }
     this.#length = length;
     this.#byteLength = byteLength;
   }

@@ -158,14 +158,20 @@ export function createTokenizer(
   if (unknownContent !== null) control.delete(unknownContent);
   const vocab = Object.fromEntries(entries.filter(([content]) => !control.has(content)));
 
-  const inner = new PackageTokenizer({
-    model: { ...model, type: "BPE", vocab },
-    added_tokens: [],
-    normalizer: null,
-    pre_tokenizer: splitting.package,
-    decoder: null,
-    post_processor: null,
-  }, {});
+  let inner: PackageTokenizer;
+  try {
+    inner = new PackageTokenizer({
+      model: { ...model, type: "BPE", vocab },
+      added_tokens: [],
+      normalizer: null,
+      pre_tokenizer: splitting.package,
+      decoder: null,
+      post_processor: null,
+    }, {});
+  } catch (error) {
+    // What is left to go wrong is a pattern that is no regular expression.
+    throw fail(`the package must accept it, got "${(error as Error).message}"`);
+  }
   const bpe = inner.model;
   if (!(bpe instanceof BPE)) throw fail(`model.type must be "BPE", got "${model.type}"`);
 
@@ -237,9 +243,7 @@ export function createTokenizer(
     },
     decode(tokens, options) {
       const decoder = new TokenDecoder(tokenizer, options);
-      let text = "";
-      for (let i = 0; i < tokens.length; i++) text += decoder.push(tokens[i]!);
-      return text + decoder.flush();
+      return decoder.push(tokens) + decoder.flush();
     },
     tokenBytes(token) {
       check(token);
@@ -389,6 +393,12 @@ function normalizationOf(value: unknown, metaspace: boolean, fail: Fail): Normal
   return { prefix, forms, replacesSpaces, metaspace: metaspace || replacesSpaces };
 }
 
+/** Whether a step says what to look for: a string or a regular expression. */
+function hasPattern(step: Json): boolean {
+  const pattern = step.pattern as Json | null | undefined;
+  return [pattern?.String, pattern?.Regex].some((text) => typeof text === "string" && text !== "");
+}
+
 interface Splitting {
   /** What the package does, or null. */
   readonly package: Json | null;
@@ -418,6 +428,7 @@ function splittingOf(value: unknown, fail: Fail): Splitting {
         if (step.invert === true || /^removed$/i.test(String(step.behavior))) {
           throw unsupported("a Split that removes text");
         }
+        if (!hasPattern(step)) throw unsupported("a Split without a pattern");
         splits.push(step);
         break;
       case "Digits":

@@ -111,7 +111,7 @@ export class Utf8Decoder {
     let high = this.#numRuns;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.#runs[3 * middle]! <= textByteOffset) low = middle + 1;
+      if (this.#runs[4 * middle]! <= textByteOffset) low = middle + 1;
       else high = middle;
     }
     if (low === 0) return textByteOffset;

@@ -1,12 +1,16 @@
-/** The tokenizers that tests read, and whether they are there. */
+/**
+ * The tokenizers that tests read, and texts that make tokenizers stumble.
+ *
+ * @module
+ */
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { createTokenizer, type Tokenizer } from "../../src/text/tokenizer.ts";
+import { missing, readJson, sharedUrl } from "./shared.ts";
 
-const shared = new URL("../../../shared/", import.meta.url);
-
-export const folders = {
+/** Where the tokenizers are. */
+const folders = {
   llama3: "tokenizers/llama3/",
   qwen2: "tokenizers/qwen2/",
   gpt2: "tokenizers/gpt2/",
@@ -15,23 +19,27 @@ export const folders = {
   pocket: "models/pocket/",
 } as const;
 
+/** One of them. */
 export type TokenizerName = keyof typeof folders;
 
+/** All of them. */
 export const names = Object.keys(folders) as readonly TokenizerName[];
 
-/** Why a test that needs a shared file cannot run, or false. */
-export function missing(path: string): string | false {
-  return !existsSync(new URL(path, shared)) && `../shared/${path} is not here`;
+/** For `test`'s `skip`: false where a tokenizer is there, else why not. */
+export function missingTokenizer(name: TokenizerName): string | false {
+  return missing(`${folders[name]}tokenizer.json`);
 }
 
+/** A shared file's text. */
 export function sharedText(path: string): string {
-  return readFileSync(new URL(path, shared), "utf8");
+  return readFileSync(sharedUrl(path), "utf8");
 }
 
+/** A tokenizer's files, parsed. */
 export function filesOf(name: TokenizerName): { json: unknown; config: unknown } {
   return {
-    json: JSON.parse(sharedText(`${folders[name]}tokenizer.json`)),
-    config: JSON.parse(sharedText(`${folders[name]}tokenizer_config.json`)),
+    json: readJson(`${folders[name]}tokenizer.json`),
+    config: readJson(`${folders[name]}tokenizer_config.json`),
   };
 }
 
