@@ -55,4 +55,7 @@ export {
 export type { SelectedSpan, SelectionRecord, StepPhase } from "./src/llama/selection_record.ts";
 export type { SamplerOptions } from "./src/llama/sampler.ts";
 export { type ByteSource, fromBlob, fromBytes, fromUrl } from "./src/files/byte_source.ts";
-export type { Tokenizer } from "./src/text/tokenizer.ts";
+export { createTokenizer, type Tokenizer } from "./src/text/tokenizer.ts";
+export { TokenEncoderStream } from "./src/text/token_encoder.ts";
+export { TokenDecoderStream } from "./src/text/token_decoder.ts";
+export { Utf8DecoderStream } from "./src/text/utf8.ts";

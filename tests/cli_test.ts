@@ -23,7 +23,7 @@ import { createTrace } from "../src/cli/trace.ts";
 const { deno, bun } = process.versions as Record<string, string | undefined>;
 // Node runs these tests from dist/node-tests, and the command from dist/node.
 const main = fileURLToPath(
-  new URL(deno || bun ? "../src/cli/main.ts" : "../node/cli.js", import.meta.url),
+  new URL(deno || bun ? "../src/cli/main.ts" : "../node/main.js", import.meta.url),
 );
 const launch = deno ? ["run", "-A", main] : [main];
 const skip = !existsSync(main) && `${main} is not built`;

@@ -37,8 +37,8 @@ import { mostSelected, stepsThatSelected } from "./selections.ts";
 
 /** What is hidden: look-alikes, which must be told apart by their key, and others. */
 const KINDS: readonly NeedleKind[] = ["magic", "magic", "magic", "passkey", "date"];
-/** Longest answer; the right ones are shorter. */
-const MAX_ANSWER_TOKENS = 20;
+/** Tokens that an answer may have beyond the right one: enough to be seen to be wrong. */
+const SPARE_TOKENS = 3;
 /** Tokens of the text around a fact that full attention gets to read from the first to the last. */
 const CUT_TOKENS = 4096;
 /** The same within the trained length: what the model can do at home. */
@@ -213,7 +213,7 @@ function waysToAsk(model: Model, session: Session, path: string, bytesPerToken: 
     using full = model.session({ scope: FULL_ATTENTION, beyondTrainedLength: true });
     const text = await readCut(path, hidden, tokens * bytesPerToken);
     await feed(full, [text]);
-    return await answerOf(full, hidden.needle);
+    return await answerOf(model, full, hidden.needle);
   };
   return [
     {
@@ -221,7 +221,7 @@ function waysToAsk(model: Model, session: Session, path: string, bytesPerToken: 
       rule: `${describeScope(scope)} of the ${formatCount(length)} that were read.`,
       async ask({ needle }, onSelect) {
         using fork = session.fork({ onSelect });
-        return await answerOf(fork, needle);
+        return await answerOf(model, fork, needle);
       },
     },
     {
@@ -229,7 +229,7 @@ function waysToAsk(model: Model, session: Session, path: string, bytesPerToken: 
       rule: `${describeScope(window)}: the first and the last, over the same reading.`,
       async ask({ needle }) {
         using fork = session.fork({ scope: window });
-        return await answerOf(fork, needle);
+        return await answerOf(model, fork, needle);
       },
     },
     {
@@ -238,7 +238,7 @@ function waysToAsk(model: Model, session: Session, path: string, bytesPerToken: 
         `the model never saw a position beyond ${formatCount(trainedLength)}.`,
       async ask({ needle }) {
         using fork = session.fork({ scope: FULL_ATTENTION, beyondTrainedLength: true });
-        return await answerOf(fork, needle);
+        return await answerOf(model, fork, needle);
       },
     },
     {
@@ -274,11 +274,10 @@ async function readCut(path: string, hidden: Hidden, byteLength: number): Promis
   }
 }
 
-async function answerOf(session: Session, needle: Needle): Promise<string> {
+async function answerOf(model: Model, session: Session, needle: Needle): Promise<string> {
+  const maxTokens = model.tokenizer.encode(` ${needle.answer}.`).length + SPARE_TOKENS;
   let answer = "";
-  for await (const piece of session.ask(needle.question, { maxTokens: MAX_ANSWER_TOKENS })) {
-    answer += piece;
-  }
+  for await (const piece of session.ask(needle.question, { maxTokens })) answer += piece;
   return answer;
 }
 

@@ -238,7 +238,7 @@ export class Session implements Disposable {
     const read = async (text: string | null, signal?: AbortSignal) => {
       try {
         const encoded = text === null ? encoder.flush() : encoder.push(text);
-        if (encoded.tokens.length === 0) return;
+        if (encoded.byteLength === 0) return;
         this.#begin();
         this.#log.append(encoded.tokens, encoded.byteLength, encoded.anchors);
         await this.#readFullSteps(signal);

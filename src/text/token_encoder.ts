@@ -101,6 +101,7 @@ export class TokenEncoder {
   #text = "";
   #textStart = 0; // of `#text` in all normalized text
   #changes: LengthChange[] = [];
+  #nextChange = 0;
   #pieceStart = true; // nothing since the last added token is encoded yet
   #continues = false; // `#text` starts inside a word
   #context = ""; // the end of that word's encoded part
@@ -211,6 +212,9 @@ export class TokenEncoder {
     this.#append(rest.slice(0, end));
     this.#raw = rest.slice(end);
     this.#encodeText(final);
+    // What is settled need not be kept until everything is.
+    this.#changes.splice(0, this.#nextChange);
+    this.#nextChange = 0;
   }
 
   /** How much of the input can be normalized, whatever follows. */
@@ -289,7 +293,8 @@ export class TokenEncoder {
     if (isPrefixed) {
       text = wordPrefix.text + text;
       this.#textStart -= wordPrefix.text.length;
-      this.#changes.unshift({ end: this.#textStart + 1, bytes: -1 });
+      // The added space has one byte that the input has not.
+      this.#changes.splice(this.#nextChange, 0, { end: this.#textStart + 1, bytes: -1 });
     }
     const consumed = split === null
       ? this.#encodeUnsplit(text, final)
@@ -297,7 +302,7 @@ export class TokenEncoder {
     if (consumed > 0) this.#pieceStart = false;
     else if (isPrefixed) {
       this.#textStart += wordPrefix.text.length;
-      this.#changes.shift();
+      this.#changes.splice(this.#nextChange, 1);
     }
     return consumed - (isPrefixed && consumed > 0 ? wordPrefix.text.length : 0);
   }
@@ -309,6 +314,7 @@ export class TokenEncoder {
       const start = Math.max(0, -consumed);
       consumed += word.length;
       if (consumed > 0) this.#pushWord(start === 0 ? word : word.slice(start));
+      else if (consumed === 0) this.#continues = false;
     };
     const settled = final ? words.length : settledWords(words);
     let i = 0;
@@ -400,11 +406,13 @@ export class TokenEncoder {
 
   /** Counts the changes that lie behind, and notes where tokens do not account for the bytes. */
   #settleBytes(): void {
-    let settled = 0;
-    while (settled < this.#changes.length && this.#changes[settled]!.end <= this.#textStart) {
-      this.#byteLength += this.#changes[settled++]!.bytes;
+    while (
+      this.#nextChange < this.#changes.length &&
+      this.#changes[this.#nextChange]!.end <= this.#textStart
+    ) this.#byteLength += this.#changes[this.#nextChange++]!.bytes;
+    if (this.#nextChange === this.#changes.length) {
+      this.#changes.length = this.#nextChange = 0;
     }
-    if (settled > 0) this.#changes.splice(0, settled);
     if (this.#predicted === this.#byteLength) return;
     this.#predicted = this.#byteLength;
     this.#anchors.push({ index: this.#length, byteOffset: this.#byteLength });
