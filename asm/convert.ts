@@ -18,12 +18,31 @@ const DECODE: usize = memory.data<u32>([
   0x7f800000, 0x7f800000, 0x7f800000, 0x7f800000,
 ], 16);
 
+/** Where the mask of {@link scaledF16} is, to be loaded once outside a loop. */
+export const F16_MASK: usize = DECODE;
+
+/**
+ * Four f16, sign-extended to lanes, as f32 times 2^-112, subnormals included; infinities and NaN come
+ * out as if the numbers went on.
+ */
+// @ts-ignore: decorator
+@inline
+export function scaledF16(lanes: v128, mask: v128): v128 {
+  return v128.and(i32x4.shl(lanes, 13), mask);
+}
+
+/** Four bf16, extended to lanes, as f32. */
+// @ts-ignore: decorator
+@inline
+export function bf16(lanes: v128): v128 {
+  return i32x4.shl(lanes, 16);
+}
+
 /** Four f16 at `ptr` as f32, subnormals included; infinities and NaN come out as 2^16 and more. */
 // @ts-ignore: decorator
 @inline
 export function loadFiniteF16x4(ptr: usize): v128 {
-  const bits = v128.and(i32x4.shl(v128.load_ext<i16>(ptr), 13), v128.load(DECODE));
-  return f32x4.mul(bits, v128.load(DECODE, 16));
+  return f32x4.mul(scaledF16(v128.load_ext<i16>(ptr), v128.load(DECODE)), v128.load(DECODE, 16));
 }
 
 /** Four f16 at `ptr` as f32, exactly. */
@@ -39,7 +58,7 @@ export function loadF16x4(ptr: usize): v128 {
 // @ts-ignore: decorator
 @inline
 export function loadBf16x4(ptr: usize): v128 {
-  return i32x4.shl(v128.load_ext<u16>(ptr), 16);
+  return bf16(v128.load_ext<u16>(ptr));
 }
 
 /** Four f32 as f16 in the low halves of the lanes: nearest, ties to even; overflow is infinity. */

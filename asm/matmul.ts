@@ -1,4 +1,5 @@
 import { Format, loadBf16x4, loadFiniteF16x4 } from "./convert";
+import { maxLanes } from "./simd";
 import { dot1, dot1Bf16, dot1F16, dot2, PANEL, QUAD_BYTES } from "./tile";
 
 /** Rows that are multiplied with one panel before the next: those that stay in the L2 cache. */
@@ -8,7 +9,7 @@ function rowsAtOnce(quads: u32): u32 {
   return max<u32>(32, (<u32>(512 << 10) / (quads << 4)) & ~1);
 }
 
-/** One panel with rows [start, end). */
+/** Some rows times one panel of f32. */
 // @ts-ignore: decorator
 @inline
 function panelRows(
@@ -18,40 +19,17 @@ function panelRows(
   rowStride: usize,
   panelPtr: usize,
   quads: u32,
-  start: u32,
-  end: u32,
+  rows: u32,
 ): void {
-  let out = outPtr + <usize>start * outStride;
-  let row = rowsPtr + <usize>start * rowStride;
-  let i = start;
-  for (; i + 1 < end; i += 2) {
+  let out = outPtr;
+  let row = rowsPtr;
+  let i: u32 = 0;
+  for (; i + 1 < rows; i += 2) {
     dot2(out, outStride, row, rowStride, panelPtr, quads);
     out += outStride << 1;
     row += rowStride << 1;
   }
-  if (i < end) dot1(out, row, panelPtr, quads);
-}
-
-/**
- * Rows times whole panels of f32, the common part of matmul and scoring.
- *
- *     out[r, j] = sum_k rows[r, k] * panels[j, k]       j in [0, 6 * panels)
- */
-export function multiplyPanels(
-  outPtr: usize,
-  outStride: usize,
-  rowsPtr: usize,
-  rowStride: usize,
-  panelsPtr: usize,
-  quads: u32,
-  rows: u32,
-  panels: u32,
-): void {
-  for (let p: u32 = 0; p < panels; p++) {
-    panelRows(outPtr, outStride, rowsPtr, rowStride, panelsPtr, quads, 0, rows);
-    outPtr += PANEL << 2;
-    panelsPtr += <usize>quads * QUAD_BYTES;
-  }
+  if (i < rows) dot1(out, row, panelPtr, quads);
 }
 
 /** A panel of 16-bit numbers to f32. f16 infinities become 2^16: weights have none. */
@@ -75,6 +53,26 @@ function decodePanel(outPtr: usize, panelPtr: usize, quads: u32, format: i32): v
 }
 
 /**
+ * x * 2^112, so that f16 weights need no multiplication to become f32: a product is the same number
+ * and so the same bits.
+ *
+ * @returns whether that stays finite; if not, the weights are to be decoded
+ */
+function scaleRow(outPtr: usize, xPtr: usize, quads: u32): bool {
+  const factor = f32x4.splat(<f32>5.192296858534828e33);
+  let largest = f32x4.splat(0);
+  const end = outPtr + (<usize>quads << 4);
+  while (outPtr < end) {
+    const x = v128.load(xPtr);
+    largest = f32x4.pmax(largest, f32x4.abs(x));
+    v128.store(outPtr, f32x4.mul(x, factor));
+    outPtr += 16;
+    xPtr += 16;
+  }
+  return maxLanes(largest) < 32768;
+}
+
+/**
  * Linear layer.
  *
  *     out[r, o] = sum_i x[r, i] * weight[o, i]          for o in panels [start, end)
@@ -82,7 +80,7 @@ function decodePanel(outPtr: usize, panelPtr: usize, quads: u32, format: i32): v
  * @param outPtr     f32[rows, outputs], rows `outStride` bytes apart
  * @param xPtr       f32[rows, 4 * quads], rows `xStride` bytes apart
  * @param weightPtr  [ceil(outputs / 6)][quads][6][4] of `format`
- * @param scratchPtr f32[quads][6][4], then f32[rows at once, 8]: {@link matmulScratchBytes}
+ * @param scratchPtr f32[quads][6][4], f32[rows at once, 8], f32[4 * quads]: {@link matmulScratchBytes}
  */
 export function matmul(
   outPtr: usize,
@@ -101,7 +99,10 @@ export function matmul(
   const wide = format == Format.F32;
   const panelBytes = wide ? <usize>quads * QUAD_BYTES : <usize>quads * (QUAD_BYTES >> 1);
   const edgePtr = scratchPtr + <usize>quads * QUAD_BYTES;
+  const scaledPtr = edgePtr + 32;
   const group = rowsAtOnce(quads);
+  // One row of f16 weights: see scaleRow.
+  const scaled = rows == 1 && format == Format.F16 && scaleRow(scaledPtr, xPtr, quads);
   for (let first: u32 = 0; first < rows; first += group) {
     const last = min(rows, first + group);
     for (let p = start; p < end; p++) {
@@ -115,13 +116,12 @@ export function matmul(
         : edgePtr;
       const stride: usize = whole ? outStride : 32;
       const x = xPtr + <usize>first * xStride;
-      if (wide) panelRows(out, stride, x, xStride, panel, quads, 0, last - first);
-      else if (last - first == 1) {
-        if (format == Format.F16) dot1F16(out, x, panel, quads);
-        else dot1Bf16(out, x, panel, quads);
-      } else {
+      if (wide) panelRows(out, stride, x, xStride, panel, quads, last - first);
+      else if (last - first == 1 && format == Format.BF16) dot1Bf16(out, x, panel, quads);
+      else if (scaled && last - first == 1) dot1F16(out, scaledPtr, panel, quads);
+      else {
         decodePanel(scratchPtr, panel, quads, format);
-        panelRows(out, stride, x, xStride, scratchPtr, quads, 0, last - first);
+        panelRows(out, stride, x, xStride, scratchPtr, quads, last - first);
       }
       if (!whole) {
         for (let r = first; r < last; r++) {
@@ -138,5 +138,5 @@ export function matmul(
 
 /** What {@link matmul} needs as scratch, in bytes. */
 export function matmulScratchBytes(quads: u32, rows: u32): usize {
-  return <usize>quads * QUAD_BYTES + (<usize>min(rows, rowsAtOnce(quads)) << 5);
+  return <usize>quads * (QUAD_BYTES + 16) + (<usize>min(rows, rowsAtOnce(quads)) << 5);
 }

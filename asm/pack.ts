@@ -80,31 +80,3 @@ export function widen(outPtr: usize, fromPtr: usize, count: u32, format: i32): v
     fromPtr += step;
   }
 }
-
-/**
- * Query rows of one KV head to panels, row by row and within a row head by head.
- *
- * @param outPtr   f32[ceil(rows * group / 6)][quads][6][4]; what is missing becomes zero
- * @param queryPtr f32[rows, ...], rows `stride` bytes apart, at the group's first head
- * @param headDim  quads = ceil(headDim / 4)
- */
-export function packQueries(
-  outPtr: usize,
-  queryPtr: usize,
-  stride: usize,
-  headDim: u32,
-  group: u32,
-  rows: u32,
-): void {
-  const count = rows * group;
-  const quads = (headDim + 3) >> 2;
-  const panels = (count + PANEL - 1) / PANEL;
-  memory.fill(outPtr, 0, <usize>panels * quads * 96);
-  for (let q: u32 = 0; q < count; q++) {
-    const from = queryPtr + <usize>(q / group) * stride + (<usize>(q % group) * headDim << 2);
-    const to = outPtr + <usize>(q / PANEL) * quads * 96 + (<usize>(q % PANEL) << 4);
-    for (let d: u32 = 0; d < headDim; d++) {
-      store<f32>(to + <usize>(d >> 2) * 96 + (<usize>(d & 3) << 2), load<f32>(from + (<usize>d << 2)));
-    }
-  }
-}

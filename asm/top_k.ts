@@ -4,27 +4,32 @@
  * A list is sorted, best first; a later key enters only if it is strictly better than the last, and
  * goes behind its equals: ties go to the earlier token.
  */
+import { TILE_KEYS } from "./score_tile";
 
-/** No token. */
+/** No token. The same value as in src/backend/wasm/select.ts. */
 export const NONE: u32 = 0xffffffff;
 
 /**
  * Empties lists.
  *
- * @param thresholdsPtr f32[4 * quads]: what a score must exceed; +inf beyond `queries`
+ * @param thresholdsPtr f32[padded][4]: what a score must exceed, in all lanes; +inf beyond `queries`
  * @param valuesPtr     f32[queries, topK]
  * @param tokensPtr     u32[queries, topK]
+ * @param bestPtr       u32[padded]: the best token of the run so far, when runs are ranked
  */
 export function clearTopK(
   thresholdsPtr: usize,
   valuesPtr: usize,
   tokensPtr: usize,
+  bestPtr: usize,
   queries: u32,
-  quads: u32,
+  padded: u32,
   topK: u32,
 ): void {
-  for (let q: u32 = 0; q < quads << 2; q++) {
-    store<f32>(thresholdsPtr + (<usize>q << 2), q < queries ? -Infinity : Infinity);
+  for (let q: u32 = 0; q < padded; q++) {
+    const threshold = q < queries ? -Infinity : Infinity;
+    v128.store(thresholdsPtr + (<usize>q << 4), f32x4.splat(<f32>threshold));
+    store<u32>(bestPtr + (<usize>q << 2), NONE);
   }
   const entries = <usize>queries * topK;
   for (let i: usize = 0; i < entries; i++) {
@@ -49,134 +54,82 @@ function insert(valuesPtr: usize, tokensPtr: usize, topK: u32, score: f32, token
   return load<f32>(last);
 }
 
-/** Offers one key's scores to four queries. */
-function offer(
-  thresholdsPtr: usize,
-  valuesPtr: usize,
-  tokensPtr: usize,
-  topK: u32,
-  scoresPtr: usize,
-  token: u32,
-): void {
-  for (let i: u32 = 0; i < 4; i++) {
-    const at = <usize>i << 2;
-    const score = load<f32>(scoresPtr + at);
-    if (score > load<f32>(thresholdsPtr + at)) {
-      const row = <usize>i * topK << 2;
-      store<f32>(
-        thresholdsPtr + at,
-        insert(valuesPtr + row, tokensPtr + row, topK, score, token),
-      );
-    }
-  }
-}
-
 /**
- * Offers a tile of scores to the lists.
+ * Offers a tile's scores to the lists of its queries.
  *
- * @param scoresPtr f32[keys, 4 * quads], rows `stride` bytes apart
+ * @param scoresPtr f32[width][8]
  * @param token     the first key's
+ * @param keys      of the tile that count, from the first on
  */
-export function updateTopK(
+export function offerTile(
   thresholdsPtr: usize,
   valuesPtr: usize,
   tokensPtr: usize,
   scoresPtr: usize,
-  stride: usize,
-  quads: u32,
+  width: u32,
   topK: u32,
   token: u32,
   keys: u32,
 ): void {
-  const listBytes = <usize>topK << 4;
-  const whole = keys & ~3;
-  for (let quad: u32 = 0; quad < quads; quad++) {
-    let threshold = v128.load(thresholdsPtr);
-    let row = scoresPtr;
-    let t: u32 = 0;
-    for (; t < whole; t += 4) {
-      // pmax(a, b) is a unless b is larger, so a NaN never gets in.
-      const a = row + stride, b = a + stride, c = b + stride;
-      const best = f32x4.pmax(
-        f32x4.pmax(f32x4.pmax(f32x4.pmax(threshold, v128.load(row)), v128.load(a)), v128.load(b)),
-        v128.load(c),
-      );
-      if (v128.any_true(f32x4.gt(best, threshold))) {
-        offer(thresholdsPtr, valuesPtr, tokensPtr, topK, row, token + t);
-        offer(thresholdsPtr, valuesPtr, tokensPtr, topK, a, token + t + 1);
-        offer(thresholdsPtr, valuesPtr, tokensPtr, topK, b, token + t + 2);
-        offer(thresholdsPtr, valuesPtr, tokensPtr, topK, c, token + t + 3);
-        threshold = v128.load(thresholdsPtr);
-      }
-      row = c + stride;
+  for (let q: u32 = 0; q < width; q++) {
+    let threshold = load<f32>(thresholdsPtr);
+    for (let t: u32 = 0; t < keys; t++) {
+      const score = load<f32>(scoresPtr + (<usize>t << 2));
+      if (score > threshold) threshold = insert(valuesPtr, tokensPtr, topK, score, token + t);
     }
-    for (; t < keys; t++) {
-      offer(thresholdsPtr, valuesPtr, tokensPtr, topK, row, token + t);
-      row += stride;
-    }
+    v128.store(thresholdsPtr, f32x4.splat(threshold));
     thresholdsPtr += 16;
-    valuesPtr += listBytes;
-    tokensPtr += listBytes;
-    scoresPtr += 16;
+    valuesPtr += <usize>topK << 2;
+    tokensPtr += <usize>topK << 2;
+    scoresPtr += TILE_KEYS << 2;
   }
 }
 
-/**
- * Keeps each query's best key of a run of keys.
- *
- * @param bestPtr   f32[4 * quads], -inf at the start of a run
- * @param tokensPtr u32[4 * quads]
- * @param scoresPtr f32[keys, 4 * quads], rows `stride` bytes apart
- */
-export function updateBest(
+/** Keeps the best of a run of keys for each query of a tile: nothing that its list would refuse. */
+export function offerTileToRun(
+  thresholdsPtr: usize,
   bestPtr: usize,
-  tokensPtr: usize,
   scoresPtr: usize,
-  stride: usize,
-  quads: u32,
+  width: u32,
   token: u32,
   keys: u32,
 ): void {
-  for (let quad: u32 = 0; quad < quads; quad++) {
-    let best = v128.load(bestPtr), tokens = v128.load(tokensPtr);
-    let row = scoresPtr;
+  for (let q: u32 = 0; q < width; q++) {
+    let threshold = load<f32>(thresholdsPtr);
     for (let t: u32 = 0; t < keys; t++) {
-      const scores = v128.load(row);
-      const better = f32x4.gt(scores, best);
-      best = v128.bitselect(scores, best, better);
-      tokens = v128.bitselect(i32x4.splat(token + t), tokens, better);
-      row += stride;
+      const score = load<f32>(scoresPtr + (<usize>t << 2));
+      if (score > threshold) {
+        threshold = score;
+        store<u32>(bestPtr, token + t);
+      }
     }
-    v128.store(bestPtr, best);
-    v128.store(tokensPtr, tokens);
-    bestPtr += 16;
-    tokensPtr += 16;
-    scoresPtr += 16;
+    v128.store(thresholdsPtr, f32x4.splat(threshold));
+    thresholdsPtr += 16;
+    bestPtr += 4;
+    scoresPtr += TILE_KEYS << 2;
   }
 }
 
-/** Offers each query's best key of a run to its list, and starts the next run. */
-export function offerBest(
+/** Offers each query's best of a run to its list, and starts the next run. */
+export function endRun(
   thresholdsPtr: usize,
   valuesPtr: usize,
   tokensPtr: usize,
   bestPtr: usize,
-  bestTokensPtr: usize,
   queries: u32,
   topK: u32,
 ): void {
   for (let q: u32 = 0; q < queries; q++) {
-    const at = <usize>q << 2;
-    const score = load<f32>(bestPtr + at);
-    if (score > load<f32>(thresholdsPtr + at)) {
-      const row = <usize>q * topK << 2;
-      const token = load<u32>(bestTokensPtr + at);
-      store<f32>(
-        thresholdsPtr + at,
-        insert(valuesPtr + row, tokensPtr + row, topK, score, token),
-      );
+    const token = load<u32>(bestPtr);
+    if (token != NONE) {
+      const last = insert(valuesPtr, tokensPtr, topK, load<f32>(thresholdsPtr), token);
+      v128.store(thresholdsPtr, f32x4.splat(last));
+      store<u32>(bestPtr, NONE);
     }
-    store<f32>(bestPtr + at, -Infinity);
+    thresholdsPtr += 16;
+    valuesPtr += <usize>topK << 2;
+    tokensPtr += <usize>topK << 2;
+    bestPtr += 4;
   }
 }
 

@@ -8,11 +8,20 @@
 import { openSync, readSync, statSync } from "node:fs";
 import process from "node:process";
 import { loadModel } from "../mod.ts";
+import { peakMemoryBytes } from "../src/system/system.ts";
 
 const [path, ...rest] = process.argv.slice(2);
-if (path === undefined) throw new TypeError("Cannot start: a text file must be given, got none");
+if (path === undefined) {
+  throw new TypeError("Cannot start: a text file must be given, got none");
+}
 const depths = rest.length > 0 ? rest.map(Number) : [0.1, 0.5, 0.9];
-const KEYS = ["quiet-falcon", "golden-river", "winter-anchor", "silver-otter", "brave-lantern"];
+const KEYS = [
+  "quiet-falcon",
+  "golden-river",
+  "winter-anchor",
+  "silver-otter",
+  "brave-lantern",
+];
 const needles = depths.map((depth, i) => ({
   depth,
   key: KEYS[i % KEYS.length]!,
@@ -32,8 +41,12 @@ function* pieces(path: string): Generator<string> {
     let text = decoder.decode(bytes.subarray(0, count), { stream: at < size });
     while (waiting.length > 0 && waiting[0]!.depth * size <= at) {
       const { key, value, depth } = waiting.shift()!;
-      const part = text.length - Math.round((at - depth * size) / count * text.length);
-      const space = text.indexOf(" ", Math.max(0, Math.min(part, text.length - 100)));
+      const part = text.length -
+        Math.round((at - depth * size) / count * text.length);
+      const space = text.indexOf(
+        " ",
+        Math.max(0, Math.min(part, text.length - 100)),
+      );
       const needle = ` One of the special magic numbers for ${key} is: ${value}.`;
       text = text.slice(0, space) + needle + text.slice(space);
     }
@@ -65,7 +78,9 @@ for (const { key, value, depth } of needles) {
   using fork = session.fork();
   let answer = "";
   let first = 0;
-  for await (const text of fork.ask(`What is the special magic number for ${key}?`)) {
+  for await (
+    const text of fork.ask(`What is the special magic number for ${key}?`)
+  ) {
     first ||= performance.now();
     answer += text;
   }
@@ -80,7 +95,7 @@ for (const { key, value, depth } of needles) {
 }
 console.log(
   `${right} of ${needles.length} right, peak memory ${
-    Math.round(process.resourceUsage().maxRSS / 1024)
+    Math.round(peakMemoryBytes() / 2 ** 20)
   } MiB, ${((performance.now() - began) / 1000).toFixed(1)} s in all`,
 );
 process.exitCode = right === needles.length ? 0 : 1;

@@ -10,7 +10,9 @@ import { loadModel } from "../mod.ts";
 import { perplexities } from "./support/perplexity.ts";
 
 const [path, length = "16384", scored = "4096"] = process.argv.slice(2);
-if (path === undefined) throw new TypeError("Cannot start: a text file must be given, got none");
+if (path === undefined) {
+  throw new TypeError("Cannot start: a text file must be given, got none");
+}
 using model = await loadModel();
 const began = performance.now();
 const tokens = model.tokenizer.encode(
@@ -23,6 +25,12 @@ for (
     Number(scored),
   )
 ) {
-  console.log(`${method.padEnd(44)} ${context.padEnd(24)} ${perplexity.toFixed(2)}`);
+  console.log(
+    `${method.padEnd(44)} ${context.padEnd(24)} ${perplexity.toFixed(2)}`,
+  );
 }
-console.log(`${((performance.now() - began) / 1000).toFixed(1)} s, ${model.backend.description}`);
+console.log(
+  `${
+    ((performance.now() - began) / 1000).toFixed(1)
+  } s, ${model.backend.description}`,
+);

@@ -11,8 +11,8 @@ import { bun, ROOT, run } from "./tools.ts";
 const tool = await bun();
 rmSync(`${ROOT}dist`, { recursive: true, force: true });
 const targets = [
-  ["browser", "mod.ts"],
-  ["node", "mod.ts", "src/cli/main.ts"],
+  ["browser", "mod.ts", "src/backend/wasm/worker.ts"],
+  ["node", "mod.ts", "src/backend/wasm/worker.ts", "src/cli/main.ts"],
 ] as const;
 for (const [target, ...entries] of targets) {
   const { code } = await run(tool, [

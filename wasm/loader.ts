@@ -52,6 +52,7 @@ export interface Kernels {
     headDim: number,
     group: number,
     rows: number,
+    half: number,
   ): void;
   unpackRow(out: number, panels: number, row: number, quads: number, format: number): void;
   widen(out: number, from: number, count: number, format: number): void;
@@ -74,7 +75,8 @@ export interface Kernels {
     count: number,
   ): void;
   listBytes(queries: number, topK: number): number;
-  scoreScratchBytes(queries: number, quads: number): number;
+  packedQueryBytes(queries: number, quads: number): number;
+  scoreScratchBytes(quads: number): number;
   selectKeys(
     lists: number,
     queries: number,
@@ -88,7 +90,7 @@ export interface Kernels {
     queriesPerHead: number,
     topK: number,
     weighting: number,
-    blocks: number,
+    runs: number,
     parts: number,
     start: number,
     end: number,

@@ -6,7 +6,11 @@
 
 import type { Model } from "../../src/llama/load.ts";
 import { KvCache } from "../../src/reattention/kv_cache.ts";
-import { fitScope, FULL_ATTENTION, type ScopeConfig } from "../../src/reattention/scope.ts";
+import {
+  fitScope,
+  FULL_ATTENTION,
+  type ScopeConfig,
+} from "../../src/reattention/scope.ts";
 
 /** A method's result. */
 export interface Perplexity {
@@ -25,7 +29,9 @@ export async function negativeLogLikelihoods(
 ): Promise<number[]> {
   const { backend, llama, config } = model;
   const { numLayers, numHeads, numKvHeads, headDim, vocabSize } = config;
-  using cache = new KvCache(backend.kvStore({ numLayers, numHeads, numKvHeads, headDim }));
+  using cache = new KvCache(
+    backend.kvStore({ numLayers, numHeads, numKvHeads, headDim }),
+  );
   using out = backend.tensor(options.stepSize, vocabSize);
   const losses: number[] = [];
   for (let start = 0; start < tokens.length - 1; start += options.stepSize) {
@@ -41,7 +47,10 @@ export async function negativeLogLikelihoods(
     llama.logits(logits, hidden);
     const values = await backend.read(logits);
     for (let t = Math.max(from, start + 1); t <= end; t++) {
-      const row = values.subarray((t - 1 - start) * vocabSize, (t - start) * vocabSize);
+      const row = values.subarray(
+        (t - 1 - start) * vocabSize,
+        (t - start) * vocabSize,
+      );
       let greatest = -Infinity;
       for (const value of row) greatest = Math.max(greatest, value);
       let sum = 0;
@@ -82,10 +91,15 @@ export async function perplexities(
       ...tokens.subarray(Math.max(0, end - trained + 1), end),
     ]);
     windowed.push(
-      ...await negativeLogLikelihoods(model, window, window.length - (end - at), {
-        scope: FULL_ATTENTION,
-        stepSize: trained,
-      }),
+      ...await negativeLogLikelihoods(
+        model,
+        window,
+        window.length - (end - at),
+        {
+          scope: FULL_ATTENTION,
+          stepSize: trained,
+        },
+      ),
     );
   }
   const results: Perplexity[] = [{
@@ -93,23 +107,32 @@ export async function perplexities(
     context: `${half} to ${trained}`,
     perplexity: of(windowed),
   }];
-  const methods: readonly (readonly [string, ScopeConfig, number, Uint32Array])[] = [
-    ["ReAttention, selection always", scope, stepSize, whole],
-    ["sinks + window (no selection)", { ...scope, topK: 0 }, stepSize, whole],
-    [
-      "full attention beyond the trained length",
-      FULL_ATTENTION,
-      stepSize,
-      // Its cost grows with the square of the length, and 4096 tokens are far enough.
-      Uint32Array.from([...bos, ...tokens.subarray(Math.max(0, tokens.length - 4096))]),
-    ],
-  ];
+  const methods:
+    readonly (readonly [string, ScopeConfig, number, Uint32Array])[] = [
+      ["ReAttention, selection always", scope, stepSize, whole],
+      ["sinks + window (no selection)", { ...scope, topK: 0 }, stepSize, whole],
+      [
+        "full attention beyond the trained length",
+        FULL_ATTENTION,
+        stepSize,
+        // Its cost grows with the square of the length, and 4096 tokens are far enough.
+        Uint32Array.from([
+          ...bos,
+          ...tokens.subarray(Math.max(0, tokens.length - 4096)),
+        ]),
+      ],
+    ];
   for (const [method, scope, stepSize, context] of methods) {
     const count = Math.min(scored, context.length >> 1);
-    const losses = await negativeLogLikelihoods(model, context, context.length - count, {
-      scope,
-      stepSize,
-    });
+    const losses = await negativeLogLikelihoods(
+      model,
+      context,
+      context.length - count,
+      {
+        scope,
+        stepSize,
+      },
+    );
     results.push({
       method,
       context: `${context.length - count} to ${context.length}`,

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { constants, fstatSync, writeSync } from "node:fs";
+import { constants, fstatSync, readFileSync, writeSync } from "node:fs";
 import { access, type FileHandle, mkdtemp, open, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -34,7 +34,18 @@ export function setExitStatus(status: number): void {
  * The most memory that the process ever held, in bytes, as the system counts it (resident set).
  */
 export function peakMemoryBytes(): number {
-  return Math.max(process.resourceUsage().maxRSS * 1024, process.memoryUsage.rss());
+  return ownPeakBytes() ??
+    Math.max(process.resourceUsage().maxRSS * 1024, process.memoryUsage.rss());
+}
+
+/** Linux counts a parent's peak into `maxRSS`, but not into this one; null elsewhere. */
+function ownPeakBytes(): number | null {
+  try {
+    const kibibytes = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1];
+    return kibibytes === undefined ? null : Number(kibibytes) * 1024;
+  } catch {
+    return null;
+  }
 }
 
 /** Where it runs, for people: `"deno 2.9.6"`. */

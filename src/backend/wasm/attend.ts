@@ -81,6 +81,7 @@ export function attend(
     scratchAt: 5,
     scratchBytes: kernels.attendScratchBytes(partRows, group, headDim),
     items: numKvHeads * parts,
+    cost: 2 * longest * (rows + 16) * numHeads * headDim,
   });
 }
 

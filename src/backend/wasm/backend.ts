@@ -19,13 +19,11 @@ import type { Rope } from "../../reattention/rope.ts";
 import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
 import { BackendUnavailableError } from "../../errors.ts";
 import {
-  type Build,
   buildOf,
   compileKernels,
   hasRelaxedSimd,
   hasSimd,
   instantiateKernels,
-  type Kernels,
 } from "../../../wasm/loader.ts";
 import { attend } from "./attend.ts";
 import {
@@ -44,59 +42,92 @@ import type { Machine } from "./machine.ts";
 import { createMemory, FORMATS, Memory } from "./memory.ts";
 import { RotaryTables } from "./rotary.ts";
 import { select, WasmSelection } from "./select.ts";
-import { Crew } from "./threads.ts";
+import { MAX_THREADS } from "./job.ts";
+import { canShareMemory, Crew, defaultThreads } from "./threads.ts";
 import { Ballot } from "./votes.ts";
 
 /**
  * Opens the wasm backend.
  *
- * @throws {BackendUnavailableError} If the engine has no 128-bit SIMD, or `options.module` is not the kernels.
+ * @throws {BackendUnavailableError} If the engine has no 128-bit SIMD, or `options.module` is not the
+ * kernels.
  */
 export async function openWasmBackend(options: BackendOptions = {}): Promise<Backend> {
-  const limitBytes = options.memoryLimit ?? Infinity;
-  const { kernels, memory } = await instantiate(options.module, limitBytes);
-  const held = new Memory(memory, kernels.heapBase() >>> 0, limitBytes);
-  return new WasmBackend({ kernels, memory: held, crew: new Crew(held, kernels) });
-}
-
-async function instantiate(
-  module: WebAssembly.Module | undefined,
-  limitBytes: number,
-): Promise<{ kernels: Kernels; memory: WebAssembly.Memory }> {
+  const { threads = defaultThreads(), memoryLimit = Infinity } = options;
+  if (!Number.isSafeInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new RangeError(
+      `Cannot open the wasm backend: threads must be an integer from 1 to ${MAX_THREADS}, got ${threads}`,
+    );
+  }
+  if (!(memoryLimit > 0)) {
+    throw new RangeError(
+      `Cannot open the wasm backend: memoryLimit must be a number of bytes, got ${memoryLimit}`,
+    );
+  }
   if (!hasSimd()) {
     throw new BackendUnavailableError(
       "Cannot open the wasm backend: the engine must have WebAssembly SIMD, and this one has none",
     );
   }
-  const build: Build = { relaxed: hasRelaxedSimd(), shared: false };
-  const compiled = module ?? await compileKernels(build);
-  const memory = createMemory(build.shared, limitBytes);
-  try {
-    return { kernels: await instantiateKernels(compiled, memory), memory };
-  } catch (cause) {
-    throw new BackendUnavailableError(
-      "Cannot open the wasm backend: the module must be one of wasm/kernels_*.wasm of this version",
-      { cause },
-    );
+  const machine = await openMachine(
+    options.module,
+    canShareMemory() ? threads : 1,
+    memoryLimit,
+  );
+  await machine.crew.start();
+  return new WasmBackend(machine, threads);
+}
+
+async function openMachine(
+  given: WebAssembly.Module | undefined,
+  threads: number,
+  limitBytes: number,
+): Promise<Machine> {
+  // A module that was compiled elsewhere may be of either kind; only trying tells.
+  const kinds = given === undefined ? [threads > 1] : [threads > 1, threads === 1];
+  let failure: unknown;
+  for (const shared of kinds.filter((shared) => !shared || canShareMemory())) {
+    const module = given ?? await compileKernels({ relaxed: hasRelaxedSimd(), shared });
+    const created = createMemory(shared, limitBytes);
+    try {
+      const kernels = await instantiateKernels(module, created.memory);
+      const base = kernels.heapBase() >>> 0;
+      const held = new Memory(created.memory, base, created.limitBytes);
+      return { memory: held, kernels, crew: new Crew(held, kernels, module, shared ? threads : 1) };
+    } catch (cause) {
+      failure = cause;
+    }
   }
+  throw new BackendUnavailableError(
+    "Cannot open the wasm backend: the module must be one of wasm/kernels_*.wasm of this version",
+    { cause: failure },
+  );
 }
 
 /** See {@linkcode openWasmBackend}. */
 class WasmBackend implements Backend {
   readonly name = "wasm";
-  readonly description: string;
   readonly #machine: Machine;
   readonly #ballot = new Ballot();
   readonly #rotary: RotaryTables;
 
-  constructor(machine: Machine) {
+  /** Threads that were asked for. */
+  readonly #wanted: number;
+
+  constructor(machine: Machine, wanted: number) {
     this.#machine = machine;
+    this.#wanted = wanted;
     this.#rotary = new RotaryTables(machine.memory, machine.kernels);
-    const { relaxed } = buildOf(machine.kernels);
-    const { threads } = machine.crew;
-    this.description = `wasm, ${relaxed ? "relaxed SIMD" : "plain SIMD"}, ${threads} ${
-      threads === 1 ? "thread" : "threads"
-    }`;
+  }
+
+  get description(): string {
+    const { kernels, crew } = this.#machine;
+    const simd = buildOf(kernels).relaxed ? "relaxed SIMD" : "plain SIMD";
+    const threads = crew.threads === 1 ? "1 thread" : `${crew.threads} threads`;
+    const why = crew.threads < this.#wanted
+      ? ` (${this.#wanted} wanted, but ${crew.failure ?? "memory cannot be shared here"})`
+      : "";
+    return `wasm, ${simd}, ${threads}${why}`;
   }
 
   get byteLength(): number {
@@ -205,6 +236,7 @@ class WasmBackend implements Backend {
       scratchAt: 3,
       scratchBytes: kernels.matmulScratchBytes(factors.quads, from.rows),
       items: panelsOf(factors),
+      cost: x.rows * x.cols * factors.rows,
     });
   }
 

@@ -5,6 +5,7 @@
  */
 
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
+import { OutOfMemoryError } from "../../errors.ts";
 import type { Machine } from "./machine.ts";
 
 /** What to change when a chunk does not fit. */
@@ -93,6 +94,18 @@ export class WasmKvStore implements KvStore {
     const writable = Math.floor(this.#length / this.chunkSize);
     const shared = this.#chunks[writable];
     const copies = shared !== undefined && shared.owners > 1 && length > this.#length;
+    const missing = Math.max(0, numChunks - this.#chunks.length) + (copies ? 1 : 0);
+    const { limitBytes, usedBytes } = this.machine.memory;
+    // Asked at once: memory that was grown in vain would never shrink again.
+    if (missing * this.#chunkBytes > limitBytes - usedBytes) {
+      throw new OutOfMemoryError(
+        `Cannot make room for ${length} tokens in the KV cache: they need ${
+          missing * this.#chunkBytes
+        } bytes more, and the wasm backend holds ${usedBytes} of the ${limitBytes} that it can; ${ADVICE}`,
+        missing * this.#chunkBytes,
+        limitBytes,
+      );
+    }
     try {
       for (let i = this.#chunks.length; i < numChunks; i++) added.push(this.#allocate());
       if (copies) {

@@ -17,12 +17,16 @@ const MAX_PAGES = 65535;
 /** What the kernels call the formats: `Format` in asm/convert.ts. */
 export const FORMATS = { f32: 0, f16: 1, bf16: 2 } as const;
 
-/** Pages of a memory, as many as this host allows. */
-export function createMemory(shared: boolean, limitBytes?: number): WebAssembly.Memory {
-  let maximum = Math.min(MAX_PAGES, Math.ceil((limitBytes ?? Infinity) / PAGE_BYTES));
+/** A memory that can grow to `limitBytes`, or as far as this host allows. */
+export function createMemory(
+  shared: boolean,
+  limitBytes: number,
+): { readonly memory: WebAssembly.Memory; readonly limitBytes: number } {
+  let maximum = Math.min(MAX_PAGES, Math.ceil(limitBytes / PAGE_BYTES));
   for (;;) {
     try {
-      return new WebAssembly.Memory({ initial: 1, maximum, shared });
+      const memory = new WebAssembly.Memory({ initial: 1, maximum, shared });
+      return { memory, limitBytes: Math.min(limitBytes, maximum * PAGE_BYTES) };
     } catch (cause) {
       // Hosts with little address space refuse a large maximum.
       if (maximum <= 1024) {
@@ -62,10 +66,13 @@ export class Memory {
   #f32: Float32Array;
   #f64: Float64Array;
 
-  /** @param base Where the kernels' own tables end, in bytes. */
+  /**
+   * @param base Where the kernels' own tables end, in bytes.
+   * @param limitBytes What the memory can grow to.
+   */
   constructor(memory: WebAssembly.Memory, base: number, limitBytes: number) {
     this.memory = memory;
-    this.limitBytes = Math.min(limitBytes, MAX_PAGES * PAGE_BYTES);
+    this.limitBytes = limitBytes;
     this.#u8 = new Uint8Array(memory.buffer);
     this.#u32 = new Uint32Array(memory.buffer);
     this.#f32 = new Float32Array(memory.buffer);
@@ -136,6 +143,11 @@ export class Memory {
     this.#sizes.delete(start);
     this.#usedBytes -= size;
     this.#addGap(start, start + size);
+  }
+
+  /** What the block at `start` occupies, in bytes; 0 if there is none. */
+  sizeOf(start: number): number {
+    return this.#sizes.get(start) ?? 0;
   }
 
   /** A place for blocks that are given back together. */
@@ -240,11 +252,6 @@ export class Frame implements Disposable {
     for (const block of this.#blocks) this.#memory.free(block);
     this.#blocks.length = 0;
   }
-}
-
-/** What a block of so many bytes occupies; nothing for nothing. */
-export function blockBytes(bytes: number): number {
-  return align(bytes);
 }
 
 function align(bytes: number): number {

@@ -5,7 +5,7 @@
  */
 
 import type { Rope } from "../../reattention/rope.ts";
-import { blockBytes, type Memory } from "./memory.ts";
+import type { Memory } from "./memory.ts";
 import type { Kernels } from "../../../wasm/loader.ts";
 
 /** Positions per coarse row: asm/rope.ts. */
@@ -26,6 +26,7 @@ class RotaryTable implements Disposable {
   readonly #kernels: Kernels;
   /** u32[4]: table, its positions, coarse table, fine table. */
   readonly #record: number;
+  /** The record lies behind it, in the same block. */
   readonly #fine: number;
   #coarse = 0;
   #coarseRows = 0;
@@ -37,21 +38,15 @@ class RotaryTable implements Disposable {
     this.#kernels = kernels;
     this.frequencies = frequencies.slice();
     const half = frequencies.length;
-    this.#fine = memory.allocate(FINE * half * 16, "rotary angles", ADVICE);
-    this.#record = memory.allocate(16, "rotary angles", ADVICE);
-    this.#fill(this.#fine, 0, FINE, 1);
+    this.#fine = memory.allocate(FINE * half * 16 + 16, "rotary angles", ADVICE);
+    this.#record = this.#fine + FINE * half * 16;
+    this.#fill(this.#fine, FINE, 1);
   }
 
   /** All tables, in bytes. */
   get byteLength(): number {
-    const half = this.frequencies.length;
-    const sizes = [
-      FINE * half * 16,
-      16,
-      this.#coarseRows * half * 16,
-      this.#tablePositions * half * 8,
-    ];
-    return sizes.reduce((sum, bytes) => sum + blockBytes(bytes), 0);
+    const blocks = [this.#fine, this.#coarse, this.#table];
+    return blocks.reduce((sum, block) => sum + this.#memory.sizeOf(block), 0);
   }
 
   /** The record that `attend` reads; every position below `positions` is covered. */
@@ -73,7 +68,6 @@ class RotaryTable implements Disposable {
 
   [Symbol.dispose](): void {
     this.#memory.free(this.#fine);
-    this.#memory.free(this.#record);
     if (this.#coarseRows > 0) this.#memory.free(this.#coarse);
     if (this.#tablePositions > 0) this.#memory.free(this.#table);
   }
@@ -82,7 +76,7 @@ class RotaryTable implements Disposable {
     const rows = Math.max(4, 2 ** Math.ceil(Math.log2(least)));
     const bytes = rows * this.frequencies.length * 16;
     const coarse = this.#memory.allocate(bytes, "rotary angles", ADVICE);
-    this.#fill(coarse, 0, rows, FINE);
+    this.#fill(coarse, rows, FINE);
     if (this.#coarseRows > 0) this.#memory.free(this.#coarse);
     this.#coarse = coarse;
     this.#coarseRows = rows;
@@ -98,10 +92,10 @@ class RotaryTable implements Disposable {
   }
 
   /** f64[rows][half][cosine, sine] of positions 0, step, 2 step, ... */
-  #fill(ptr: number, start: number, rows: number, step: number): void {
+  #fill(ptr: number, rows: number, step: number): void {
     const f64 = this.#memory.f64;
     let at = ptr / 8;
-    for (let row = start; row < rows; row++) {
+    for (let row = 0; row < rows; row++) {
       for (const frequency of this.frequencies) {
         const angle = row * step * frequency;
         f64[at++] = Math.cos(angle);

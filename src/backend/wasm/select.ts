@@ -92,12 +92,14 @@ function pick(
       segments.add(t, Math.min(t + BLOCK_SIZE, localStart), t, true);
     }
   } else segments.add(globalEnd, localStart, globalEnd);
-  const partStarts = cut(segments, crew.threads);
+  // Two parts a thread, so that one that is held up keeps the others waiting for half as long.
+  const partStarts = cut(segments, crew.threads > 1 ? 2 * crew.threads : 1);
   const parts = partStarts.length - 1;
 
   using frame = memory.frame();
   const listBytes = kernels.listBytes(queries, topK);
-  const queryBytes = Math.ceil(queries / 6) * quads * 96;
+  const queryBytes = kernels.packedQueryBytes(queries, quads);
+  const half = store.format === "f16" ? 1 : 0;
   const lists = frame.take(numKvHeads * parts * listBytes, "the best keys of each query");
   const packed = frame.take(numKvHeads * queryBytes, "queries");
   const segmentsPtr = frame.take(segments.records.length * 4, "the list of keys");
@@ -112,6 +114,7 @@ function pick(
       headDim,
       group,
       query.rows,
+      half,
     );
   }
   crew.run({
@@ -125,7 +128,7 @@ function pick(
       store.headStride,
       store.valueOffset,
       quads,
-      store.format === "f16" ? 1 : 0,
+      half,
       queries,
       topK,
       WEIGHTINGS[config.scores],
@@ -133,14 +136,14 @@ function pick(
       parts,
     ],
     scratchAt: 4,
-    scratchBytes: kernels.scoreScratchBytes(queries, quads),
+    scratchBytes: kernels.scoreScratchBytes(quads),
     items: numKvHeads * parts,
+    cost: middle * query.rows * numHeads * headDim,
   });
 
   const entries = queries * topK;
-  const valuesOffset = listBytes - 8 * entries;
   return Array.from({ length: numKvHeads }, (_, head) => {
-    const first = lists + head * parts * listBytes + valuesOffset;
+    const first = lists + head * parts * listBytes;
     for (let part = 1; part < parts; part++) {
       const later = first + part * listBytes;
       kernels.mergeTopK(first, first + 4 * entries, later, later + 4 * entries, queries, topK);
@@ -153,8 +156,8 @@ function pick(
 }
 
 /** Where the parts of a scan begin, and the end: at segments, and at the start of a block-max run. */
-function cut(segments: SegmentList, threads: number): number[] {
-  const parts = Math.max(1, Math.min(threads, Math.floor(segments.tokens / KEYS_PER_PART)));
+function cut(segments: SegmentList, most: number): number[] {
+  const parts = Math.max(1, Math.min(most, Math.floor(segments.tokens / KEYS_PER_PART)));
   const { records, length } = segments;
   const whole = !records.some((_, i) => i % 4 === 3 && records[i] === 1);
   const starts = [0];

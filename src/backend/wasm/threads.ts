@@ -1,67 +1,182 @@
 /**
- * Runs a kernel over a range of work.
+ * The threads there are: the caller's, and workers that come when there is work and go when there
+ * is none, so that a process ends by itself even if its backend was never disposed.
  *
  * @module
  */
 
 import type { Kernels } from "../../../wasm/loader.ts";
+import type { WorkerStart } from "./worker.ts";
+import {
+  CONTROL_BYTES,
+  dismiss,
+  hasFreeSeat,
+  type Job,
+  lead,
+  leaveSeat,
+  MAX_THREADS,
+  takeSeat,
+} from "./job.ts";
 import type { Memory } from "./memory.ts";
 
-/** A kernel whose last two arguments are a range of work, and one of whose others is scratch. */
-export interface Job {
-  readonly kernel: "attend" | "matmul" | "selectKeys";
-  /** All arguments but the range; `0` where the scratch goes. */
-  readonly args: readonly number[];
-  /** Which argument is the scratch. */
-  readonly scratchAt: number;
-  /** What one thread needs as scratch. */
-  readonly scratchBytes: number;
-  /** The range is [0, items). */
-  readonly items: number;
+/** Multiplications below which a job is done before a worker has heard of it: some 10 us. */
+const LEAST_COST = 200_000;
+
+/** What a host must have for more than one thread. */
+export function canShareMemory(): boolean {
+  return typeof SharedArrayBuffer === "function" && typeof Worker === "function";
 }
 
-/** The threads there are, the caller's included. */
+/** How many threads to use where nobody says. */
+export function defaultThreads(): number {
+  if (!canShareMemory() || typeof navigator !== "object") return 1;
+  return Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1);
+}
+
+/** Runs kernels, on as many threads as are awake. */
 export class Crew implements Disposable {
-  readonly threads: number = 1;
   readonly #memory: Memory;
   readonly #kernels: Kernels;
+  readonly #module: WebAssembly.Module;
+  readonly #control: Int32Array | null;
+  readonly #controlPtr: number;
+  readonly #mayWait: boolean;
+  #threads: number;
+  #failure: string | null = null;
   #scratch = 0;
-  #scratchBytes = 0;
+  #scratchBytes = 0; // of each thread
 
-  constructor(memory: Memory, kernels: Kernels) {
+  /** @param threads More than 1 only if the memory is shared. */
+  constructor(memory: Memory, kernels: Kernels, module: WebAssembly.Module, threads: number) {
     this.#memory = memory;
     this.#kernels = kernels;
+    this.#module = module;
+    this.#threads = threads;
+    this.#controlPtr = 0;
+    this.#control = null;
+    this.#mayWait = false;
+    if (threads > 1) {
+      this.#controlPtr = memory.allocate(CONTROL_BYTES, "a block for threads", "use one thread");
+      kernels.fill(this.#controlPtr, 0, CONTROL_BYTES);
+      this.#control = new Int32Array(memory.memory.buffer, this.#controlPtr, CONTROL_BYTES / 4);
+      this.#mayWait = canWait(this.#control);
+    }
   }
 
-  /** Scratch, in bytes. */
+  /** Why there is only one thread, where more were to be. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  /** Threads that share the work, the caller's included. */
+  get threads(): number {
+    return this.#threads;
+  }
+
+  /** Scratch and the like, in bytes. */
   get byteLength(): number {
-    return this.#scratchBytes;
+    return this.#memory.sizeOf(this.#scratch) + this.#memory.sizeOf(this.#controlPtr);
+  }
+
+  /** Starts the workers that are missing; where they cannot start, there is one thread from now on. */
+  async start(): Promise<void> {
+    const starting: Promise<string | null>[] = [];
+    if (this.#control !== null) {
+      for (;;) {
+        const seat = takeSeat(this.#control, this.#threads);
+        if (seat === 0) break;
+        starting.push(this.#startWorker(this.#control, seat));
+      }
+    }
+    const failure = (await Promise.all(starting)).find((failure) => failure !== null);
+    if (failure !== undefined) {
+      this.#threads = 1;
+      this.#failure = failure;
+    }
   }
 
   /** Runs a kernel over all its items. */
   run(job: Job): void {
     if (job.items === 0) return;
+    const scratch = this.#scratchOf(job.scratchBytes);
+    if (this.#control !== null && this.#threads > 1 && job.items > 1 && job.cost >= LEAST_COST) {
+      // They went because nothing was to be done for a while.
+      if (hasFreeSeat(this.#control, this.#threads)) void this.start();
+      const [threads, mayWait] = [this.#threads, this.#mayWait];
+      lead(this.#control, this.#kernels, job, scratch, this.#scratchBytes, threads, mayWait);
+      return;
+    }
     const args = [...job.args, 0, job.items];
-    args[job.scratchAt] = this.#scratchOf(job.scratchBytes);
+    args[job.scratchAt] = scratch;
     (this.#kernels[job.kernel] as (...args: number[]) => void)(...args);
   }
 
+  /** Dismisses the workers. */
   [Symbol.dispose](): void {
-    if (this.#scratchBytes > 0) this.#memory.free(this.#scratch);
-    this.#scratchBytes = 0;
+    if (this.#control !== null) dismiss(this.#control);
+    this.#threads = 1;
+  }
+
+  /** Resolves to null when the worker is there, or to why it will not come. */
+  #startWorker(control: Int32Array, seat: number): Promise<string | null> {
+    return new Promise((resolve) => {
+      const fail = (reason: string) => {
+        leaveSeat(control, seat);
+        resolve(`a worker did not start: ${reason}`);
+      };
+      try {
+        const worker = openWorker();
+        // Bun would wait for it at the end of the process; Deno waits until it ends by itself.
+        (worker as { unref?(): void }).unref?.();
+        worker.onmessage = () => resolve(null);
+        worker.onerror = (event) => {
+          event.preventDefault();
+          fail(event.message);
+        };
+        const start: WorkerStart = {
+          module: this.#module,
+          memory: this.#memory.memory,
+          control: this.#controlPtr,
+          seat,
+        };
+        worker.postMessage(start);
+      } catch (error) {
+        fail(String(error));
+      }
+    });
   }
 
   #scratchOf(bytes: number): number {
     if (bytes > this.#scratchBytes) {
-      this[Symbol.dispose]();
+      if (this.#scratchBytes > 0) this.#memory.free(this.#scratch);
+      this.#scratchBytes = 0;
       const size = Math.ceil(bytes / 65536) * 65536;
       this.#scratch = this.#memory.allocate(
-        size,
-        "a thread's scratch",
+        size * this.#threads,
+        `the scratch of ${this.#threads} threads`,
         "use shorter steps or fewer threads",
       );
       this.#scratchBytes = size;
     }
     return this.#scratch;
+  }
+}
+
+/** The worker's file lies beside this one; a bundle has it beside itself, as worker.js. */
+function openWorker(): Worker {
+  // Two literals, because tools that bundle look for them.
+  return import.meta.url.endsWith(".ts")
+    ? new Worker(new URL("./worker.ts", import.meta.url), { type: "module" })
+    : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+}
+
+/** Whether this thread may sleep. */
+function canWait(control: Int32Array): boolean {
+  try {
+    // Never equal to the word, so that it returns at once.
+    Atomics.wait(control, 0, control[0]! + 1, 0);
+    return true;
+  } catch {
+    return false;
   }
 }

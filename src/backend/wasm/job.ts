@@ -1,0 +1,168 @@
+/**
+ * How the caller's thread and its workers share one kernel's range of work: a few words of shared
+ * memory that all of them see.
+ *
+ * The caller writes a job and opens the gate; whoever is awake enters, takes items until none are
+ * left, and leaves; the caller closes the gate and waits for those inside. A worker that comes late,
+ * or never, costs nothing: it finds the gate closed.
+ *
+ * @module
+ */
+
+import type { Kernels } from "../../../wasm/loader.ts";
+
+/** The kernels whose work can be shared. */
+export const SHARED_KERNELS = ["attend", "matmul", "selectKeys"] as const;
+
+/** A kernel whose last two arguments are a range of work, and one of whose others is scratch. */
+export interface Job {
+  readonly kernel: typeof SHARED_KERNELS[number];
+  /** All arguments but the range; `0` where the scratch goes. */
+  readonly args: readonly number[];
+  /** Which argument is the scratch. */
+  readonly scratchAt: number;
+  /** What one thread needs as scratch, in bytes. */
+  readonly scratchBytes: number;
+  /** The range is [0, items). */
+  readonly items: number;
+  /** About how many multiplications it is in all: little work is not worth sharing. */
+  readonly cost: number;
+}
+
+/** Words of the control block, i32. */
+const GATE = 0; // odd while a job is open
+const INSIDE = 1; // threads at work on it, the caller not counted
+const NEXT = 2; // the first item that nobody has taken
+const FAILED = 3; // workers that trapped
+const LEAVE = 4; // whether all workers shall end
+const KERNEL = 5;
+const ITEMS = 6;
+const GRAIN = 7; // items taken at once
+const SCRATCH = 8;
+const SCRATCH_BYTES = 9; // of each thread
+const SCRATCH_AT = 10;
+const NUM_ARGS = 11;
+const ARGS = 12;
+const MAX_ARGS = 20;
+const SEATS = ARGS + MAX_ARGS;
+
+/** The most threads, the caller's included. */
+export const MAX_THREADS = 64;
+
+/** Bytes of a control block, all zero at first. */
+export const CONTROL_BYTES = 4 * (SEATS + MAX_THREADS);
+
+/** How long a worker looks for the next job before it sleeps, and sleeps before it ends, in ms. */
+const SPIN_MS = 0.1;
+const IDLE_MS = 1000;
+/** How long one sleep lasts, in ms: a worker that is terminated meanwhile only notices afterwards. */
+const NAP_MS = 100;
+
+/** Takes items until none are left. */
+function takeItems(control: Int32Array, kernels: Kernels, seat: number): void {
+  const args: number[] = Array.from(control.subarray(ARGS, ARGS + control[NUM_ARGS]!));
+  args[control[SCRATCH_AT]!] = control[SCRATCH]! + seat * control[SCRATCH_BYTES]!;
+  const kernel = kernels[SHARED_KERNELS[control[KERNEL]!]!] as (...args: number[]) => void;
+  const items = control[ITEMS]!;
+  const grain = control[GRAIN]!;
+  for (;;) {
+    const start = Atomics.add(control, NEXT, grain);
+    if (start >= items) return;
+    kernel(...args, start, Math.min(items, start + grain));
+  }
+}
+
+/**
+ * The caller's side of a job.
+ *
+ * @param scratch Where the scratch of all threads is, one after the other.
+ * @param mayWait Whether this thread may sleep: a browser's main thread may not.
+ */
+export function lead(
+  control: Int32Array,
+  kernels: Kernels,
+  job: Job,
+  scratch: number,
+  scratchBytes: number,
+  threads: number,
+  mayWait: boolean,
+): void {
+  control[KERNEL] = SHARED_KERNELS.indexOf(job.kernel);
+  control[ITEMS] = job.items;
+  control[GRAIN] = Math.max(1, Math.floor(job.items / (threads * 4)));
+  control[SCRATCH] = scratch;
+  control[SCRATCH_BYTES] = scratchBytes;
+  control[SCRATCH_AT] = job.scratchAt;
+  control[NUM_ARGS] = job.args.length;
+  control.set(job.args, ARGS);
+  Atomics.store(control, NEXT, 0);
+  Atomics.add(control, GATE, 1);
+  Atomics.notify(control, GATE);
+  try {
+    takeItems(control, kernels, 0);
+  } finally {
+    Atomics.add(control, GATE, 1);
+    for (let spins = 0;; spins++) {
+      const inside = Atomics.load(control, INSIDE);
+      if (inside === 0) break;
+      if (mayWait && spins > 2000) Atomics.wait(control, INSIDE, inside, 1);
+    }
+  }
+  if (Atomics.exchange(control, FAILED, 0) !== 0) {
+    throw new Error(`Cannot run the kernel "${job.kernel}": a worker thread failed in it`);
+  }
+}
+
+/** A worker's side: joins jobs until it is told to leave, or none has come for a second. */
+export function follow(control: Int32Array, kernels: Kernels, seat: number): void {
+  let seen = 0;
+  let idleSince = performance.now();
+  while (Atomics.load(control, LEAVE) === 0) {
+    const gate = Atomics.load(control, GATE);
+    if (gate === seen || gate % 2 === 0) {
+      const idle = performance.now() - idleSince;
+      if (idle > IDLE_MS) break;
+      if (idle > SPIN_MS) Atomics.wait(control, GATE, gate, NAP_MS);
+      continue;
+    }
+    seen = gate;
+    Atomics.add(control, INSIDE, 1);
+    try {
+      if (Atomics.load(control, GATE) === gate) takeItems(control, kernels, seat);
+    } catch {
+      Atomics.add(control, FAILED, 1);
+    } finally {
+      Atomics.sub(control, INSIDE, 1);
+      Atomics.notify(control, INSIDE);
+    }
+    idleSince = performance.now();
+  }
+  Atomics.store(control, SEATS + seat, 0);
+}
+
+/** Whether a worker is missing. */
+export function hasFreeSeat(control: Int32Array, threads: number): boolean {
+  for (let seat = 1; seat < threads; seat++) {
+    if (Atomics.load(control, SEATS + seat) === 0) return true;
+  }
+  return false;
+}
+
+/** Reserves a free seat for a worker to be started. Returns 0 if all are taken. */
+export function takeSeat(control: Int32Array, threads: number): number {
+  for (let seat = 1; seat < threads; seat++) {
+    if (Atomics.compareExchange(control, SEATS + seat, 0, 1) === 0) return seat;
+  }
+  return 0;
+}
+
+/** Gives back the seat of a worker that could not start. */
+export function leaveSeat(control: Int32Array, seat: number): void {
+  Atomics.store(control, SEATS + seat, 0);
+}
+
+/** Tells all workers to end. */
+export function dismiss(control: Int32Array): void {
+  Atomics.store(control, LEAVE, 1);
+  Atomics.notify(control, GATE);
+}
