@@ -4,6 +4,7 @@
  */
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { OutOfMemoryError } from "../src/errors.ts";
 import { type Needle, writeHaystack } from "../src/cli/haystack.ts";
 import { loadModel, type Model } from "../src/llama/load.ts";
 import type { Session, SessionOptions } from "../src/llama/session.ts";
@@ -244,6 +245,23 @@ test("a session is written by one writable at a time, and can be forked meanwhil
   using fork = session.fork();
   equal(await answer(fork), "7392148.");
   await writer.close();
+  equal(await answer(session), "7392148.");
+});
+
+test("memory that ends stops the reading with an error, and what was read can still be asked", async () => {
+  using small = await loadModel(undefined, { threads: 1, memoryLimit: 40 * 2 ** 20 });
+  using session = small.session();
+  const writer = session.writable().getWriter();
+  await rejects(writer.write(text(100_000)), (error) => {
+    ok(error instanceof OutOfMemoryError);
+    ok(error.requestedBytes > 0 && error.limitBytes === 40 * 2 ** 20);
+    ok(/KV cache.*f16.*shorter text/.test(error.message), error.message);
+    return true;
+  });
+  const { length, cacheBytes } = session.stats;
+  ok(length > 10_000 && cacheBytes <= 40 * 2 ** 20, `${length} tokens in ${cacheBytes} bytes`);
+  await rejects(answer(session), OutOfMemoryError);
+  session.truncate(length - 3000);
   equal(await answer(session), "7392148.");
 });
 

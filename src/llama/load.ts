@@ -92,10 +92,12 @@ export class Model implements Disposable {
  *
  * using model = await loadModel();
  * using session = model.session();
- * await session.prefill(model.tokenizer.encode("It was a dark and stormy night, and the old man"));
+ * const writer = session.writable().getWriter();
+ * await writer.write("It was a dark and stormy night, and the old man");
+ * await writer.close();
  * let text = "";
  * for await (const piece of session.continue({ maxTokens: 8 })) text += piece;
- * match(text, /^ \w+/);
+ * match(text, /^ had a little dark/);
  * ```
  */
 export async function loadModel(

@@ -211,8 +211,9 @@ export class Session implements Disposable {
     if (options.phase === "question") await this.#readQuestion(tokens, options.signal);
     else {
       options.signal?.throwIfAborted();
+      const { length } = this;
       this.#log.append(tokens, null);
-      await this.#readFullSteps(options.signal);
+      await this.#readFullSteps(length, options.signal);
     }
   }
 
@@ -240,8 +241,9 @@ export class Session implements Disposable {
         const encoded = text === null ? encoder.flush() : encoder.push(text);
         if (encoded.byteLength === 0) return;
         this.#begin();
+        const { length } = this;
         this.#log.append(encoded.tokens, encoded.byteLength, encoded.anchors);
-        await this.#readFullSteps(signal);
+        await this.#readFullSteps(length, signal);
       } catch (error) {
         this.#writing = false;
         throw error;
@@ -424,10 +426,16 @@ export class Session implements Disposable {
     this.#log.append([bosToken], null);
   }
 
-  /** Reads the steps that are full, keeping at least the last token back. */
-  async #readFullSteps(signal?: AbortSignal): Promise<void> {
-    while (this.#log.length - this.#cache.length > this.stepSize) {
-      await this.#step(this.#cache.length + this.stepSize, "read", signal);
+  /** Reads the steps that are full, keeping at least the last token back. The first `accepted` tokens were there before. */
+  async #readFullSteps(accepted: number, signal?: AbortSignal): Promise<void> {
+    try {
+      while (this.#log.length - this.#cache.length > this.stepSize) {
+        await this.#step(this.#cache.length + this.stepSize, "read", signal);
+      }
+    } catch (error) {
+      // The caller hears that these were not taken; what was read stays.
+      this.#log.truncate(Math.max(accepted, this.#cache.length));
+      throw error;
     }
   }
 
