@@ -44,14 +44,14 @@ export { EMBEDDED_MODEL, loadModel, type LoadOptions, Model } from "./src/llama/
 export type { ModelSource } from "./src/llama/model_files.ts";
 export type { LlamaConfig } from "./src/llama/config.ts";
 export type { Profile } from "./src/llama/profile.ts";
-export {
-  type AskOptions,
-  type ForkOptions,
-  type GenerateOptions,
-  Session,
-  type SessionOptions,
-  type SessionStats,
-} from "./src/llama/session.ts";
+export { Session } from "./src/llama/session.ts";
+export type {
+  AskOptions,
+  ForkOptions,
+  GenerateOptions,
+  SessionOptions,
+  SessionStats,
+} from "./src/llama/session_options.ts";
 export type { SelectedSpan, SelectionRecord, StepPhase } from "./src/llama/selection_record.ts";
 export type { SamplerOptions } from "./src/llama/sampler.ts";
 export { type ByteSource, fromBlob, fromBytes, fromUrl } from "./src/files/byte_source.ts";

@@ -7,7 +7,8 @@ import { after, before, test } from "node:test";
 import { OutOfMemoryError } from "../src/errors.ts";
 import { type Needle, writeHaystack } from "../src/cli/haystack.ts";
 import { loadModel, type Model } from "../src/llama/load.ts";
-import type { Session, SessionOptions } from "../src/llama/session.ts";
+import type { Session } from "../src/llama/session.ts";
+import type { SessionOptions } from "../src/llama/session_options.ts";
 import type { SelectionRecord } from "../src/llama/selection_record.ts";
 import { FULL_ATTENTION } from "../src/reattention/scope.ts";
 

@@ -7,7 +7,7 @@
 import { summarizeDtypes } from "../files/tensor_table.ts";
 import { EMBEDDED_MODEL } from "../llama/load.ts";
 import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
-import { defaultStepSize } from "../llama/session.ts";
+import { defaultStepSize } from "../llama/session_options.ts";
 import { fitScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { standardOutput } from "../system/system.ts";
 import type { InspectSettings } from "./args.ts";

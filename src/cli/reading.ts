@@ -5,7 +5,8 @@
  */
 
 import { loadModel, type Model } from "../llama/load.ts";
-import type { AskOptions, Session } from "../llama/session.ts";
+import type { Session } from "../llama/session.ts";
+import type { AskOptions } from "../llama/session_options.ts";
 import {
   checkReadable,
   createTextFile,

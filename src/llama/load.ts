@@ -12,7 +12,8 @@ import type { LlamaConfig } from "./config.ts";
 import { Llama } from "./llama.ts";
 import { type ModelSource, openModelFiles } from "./model_files.ts";
 import type { Profile } from "./profile.ts";
-import { Session, type SessionOptions } from "./session.ts";
+import { Session } from "./session.ts";
+import type { SessionOptions } from "./session_options.ts";
 import { loadWeights } from "./weights.ts";
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Backend, KvFormat, Tensor } from "../backend/backend.ts";
+import type { Backend, Tensor } from "../backend/backend.ts";
 import { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
@@ -13,8 +13,16 @@ import { TokenLog } from "../text/token_log.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { Llama } from "./llama.ts";
 import { completeQuestion, type Profile } from "./profile.ts";
-import { createSampler, type SamplerOptions } from "./sampler.ts";
-import { type SelectionRecord, type StepPhase, toSpans } from "./selection_record.ts";
+import { createSampler } from "./sampler.ts";
+import { type StepPhase, toSpans } from "./selection_record.ts";
+import {
+  type AskOptions,
+  defaultStepSize,
+  type ForkOptions,
+  type GenerateOptions,
+  type SessionOptions,
+  type SessionStats,
+} from "./session_options.ts";
 import { type StopRules, StopStrings } from "./stop_strings.ts";
 
 /** What a session needs of its model. */
@@ -24,69 +32,6 @@ export interface SessionModel {
   readonly tokenizer: Tokenizer;
   /** Null where the model came with none. */
   readonly profile: Profile | null;
-}
-
-/** How a session reads. */
-export interface SessionOptions {
-  /** Default: the model's profile, else {@linkcode fitScope} of its trained length. */
-  readonly scope?: Partial<ScopeConfig>;
-  /**
-   * Tokens read at once. Default: the profile's, else what leaves the oldest of a step two thirds
-   * of its local region, at most 512.
-   */
-  readonly stepSize?: number;
-  /**
-   * When attention selects: in every step (the paper; cost grows with the square of the length),
-   * only for a question and each generated token (default; reading is linear), or never.
-   */
-  readonly select?: "always" | "ask" | "never";
-  /** How keys and values are kept. Default `"f16"`. */
-  readonly kvFormat?: KvFormat;
-  /** Allows scopes beyond the trained length, where the model breaks: for baselines. */
-  readonly beyondTrainedLength?: boolean;
-  /** Told what each layer selected, step by step. */
-  readonly onSelect?: (record: SelectionRecord) => void;
-}
-
-/** What a fork may do differently. */
-export type ForkOptions = Pick<
-  SessionOptions,
-  "scope" | "select" | "beyondTrainedLength" | "onSelect"
->;
-
-/** How tokens are generated. */
-export interface GenerateOptions extends SamplerOptions {
-  /** Default 256. */
-  readonly maxTokens?: number;
-  /** Ends after the current step when it fires; the session stays usable. */
-  readonly signal?: AbortSignal;
-  /** Token ids that end the text, besides the model's own end tokens; they are not given out. */
-  readonly stopTokens?: readonly number[];
-}
-
-/** How a text is generated. */
-export interface AskOptions extends Omit<GenerateOptions, "stopTokens"> {
-  /** Strings before which, and token ids at which, the text ends, besides the model's own. */
-  readonly stop?: readonly (string | number)[];
-  /** Takes the question as it is instead of the form the model was trained on. */
-  readonly raw?: boolean;
-}
-
-/** What a session did so far. */
-export interface SessionStats {
-  /** Tokens in the sequence. */
-  readonly length: number;
-  /** Tokens read, questions included. */
-  readonly readTokens: number;
-  readonly generatedTokens: number;
-  readonly readSeconds: number;
-  readonly questionSeconds: number;
-  readonly generateSeconds: number;
-  /** Chunks of keys and values, those shared with forks included. */
-  readonly cacheBytes: number;
-  readonly bytesPerToken: number;
-  /** The most tokens one attention call could read so far. */
-  readonly largestScope: number;
 }
 
 /** Longest part of a write that is encoded at once, in UTF-16 units: bounds memory for writes of any size. */
@@ -125,6 +70,7 @@ export class Session implements Disposable {
   #writing = false;
   #lastBreath = performance.now();
   #steps = 0;
+  #readTokens = 0;
   #generatedTokens = 0;
   #largestScope = 0;
   readonly #seconds: Record<StepPhase, number> = { read: 0, question: 0, generate: 0 };
@@ -172,7 +118,7 @@ export class Session implements Disposable {
   get stats(): SessionStats {
     return {
       length: this.length,
-      readTokens: this.length - this.#generatedTokens,
+      readTokens: this.#readTokens,
       generatedTokens: this.#generatedTokens,
       readSeconds: this.#seconds.read,
       questionSeconds: this.#seconds.question,
@@ -426,7 +372,7 @@ export class Session implements Disposable {
     this.#log.append([bosToken], null);
   }
 
-  /** Reads the steps that are full, keeping at least the last token back. The first `accepted` tokens were there before. */
+  /** Reads the steps that are full, keeping the last token back; `accepted` tokens were there before. */
   async #readFullSteps(accepted: number, signal?: AbortSignal): Promise<void> {
     try {
       while (this.#log.length - this.#cache.length > this.stepSize) {
@@ -501,6 +447,7 @@ export class Session implements Disposable {
     });
     if (wantsHidden) backend.copy(this.#hidden, backend.rows(hidden, end - start - 1, end - start));
     this.#hiddenIsNewest = wantsHidden;
+    this.#readTokens += end - start;
     await backend.sync();
 
     const step = this.#steps++;
@@ -555,13 +502,4 @@ export class Session implements Disposable {
       `Cannot ${attempt}: the session's writable must be closed first, it is open; or fork the session`,
     );
   }
-}
-
-/**
- * Tokens to read at once where nobody says how many: what leaves the oldest of a step two thirds of
- * its local region, at most 512.
- */
-export function defaultStepSize(scope: ScopeConfig, trainedLength: number): number {
-  const local = Math.min(scope.localSize > 0 ? scope.localSize : trainedLength, trainedLength);
-  return Math.min(512, 2 ** Math.floor(Math.log2(Math.max(1, local / 3))));
 }

@@ -1,0 +1,86 @@
+/**
+ * How sessions read and write, and what they tell.
+ *
+ * @module
+ */
+
+import type { KvFormat } from "../backend/backend.ts";
+import type { ScopeConfig } from "../reattention/scope.ts";
+import type { SamplerOptions } from "./sampler.ts";
+import type { SelectionRecord } from "./selection_record.ts";
+
+/** How a session reads. */
+export interface SessionOptions {
+  /** Default: the model's profile, else {@linkcode fitScope} of its trained length. */
+  readonly scope?: Partial<ScopeConfig>;
+  /**
+   * Tokens read at once. Default: the profile's, else what leaves the oldest of a step two thirds
+   * of its local region, at most 512.
+   */
+  readonly stepSize?: number;
+  /**
+   * When attention selects: in every step (the paper; cost grows with the square of the length),
+   * only for a question and each generated token (default; reading is linear), or never.
+   */
+  readonly select?: "always" | "ask" | "never";
+  /** How keys and values are kept. Default `"f16"`. */
+  readonly kvFormat?: KvFormat;
+  /** Allows scopes beyond the trained length, where the model breaks: for baselines. */
+  readonly beyondTrainedLength?: boolean;
+  /** Told what each layer selected, step by step. */
+  readonly onSelect?: (record: SelectionRecord) => void;
+}
+
+/** What a fork may do differently. */
+export type ForkOptions = Pick<
+  SessionOptions,
+  "scope" | "select" | "beyondTrainedLength" | "onSelect"
+>;
+
+/** How tokens are generated. */
+export interface GenerateOptions extends SamplerOptions {
+  /** Default 256. */
+  readonly maxTokens?: number;
+  /** Ends after the current step when it fires; the session stays usable. */
+  readonly signal?: AbortSignal;
+  /** Token ids that end the text, besides the model's own end tokens; they are not given out. */
+  readonly stopTokens?: readonly number[];
+}
+
+/** How a text is generated. */
+export interface AskOptions extends Omit<GenerateOptions, "stopTokens"> {
+  /** Strings before which, and token ids at which, the text ends, besides the model's own. */
+  readonly stop?: readonly (string | number)[];
+  /** Takes the question as it is instead of the form the model was trained on. */
+  readonly raw?: boolean;
+}
+
+/** What a session did so far, apart from what its parent did. */
+export interface SessionStats {
+  /** Tokens in the sequence. */
+  readonly length: number;
+  /** Tokens that went through the model: of texts, questions and answers. */
+  readonly readTokens: number;
+  /** Tokens that were given out. */
+  readonly generatedTokens: number;
+  /** Time for texts. */
+  readonly readSeconds: number;
+  /** Time for questions, but for their last tokens. */
+  readonly questionSeconds: number;
+  /** Time for the tokens whose output was wanted. */
+  readonly generateSeconds: number;
+  /** Chunks of keys and values, those shared with forks included. */
+  readonly cacheBytes: number;
+  readonly bytesPerToken: number;
+  /** The most tokens one attention call could read so far. */
+  readonly largestScope: number;
+}
+
+/**
+ * Tokens to read at once where nobody says how many: what leaves the oldest of a step two thirds of
+ * its local region, at most 512.
+ */
+export function defaultStepSize(scope: ScopeConfig, trainedLength: number): number {
+  const local = Math.min(scope.localSize > 0 ? scope.localSize : trainedLength, trainedLength);
+  return Math.min(512, 2 ** Math.floor(Math.log2(Math.max(1, local / 3))));
+}
