@@ -30,7 +30,5 @@ for (
   );
 }
 console.log(
-  `${
-    ((performance.now() - began) / 1000).toFixed(1)
-  } s, ${model.backend.description}`,
+  `${((performance.now() - began) / 1000).toFixed(1)} s, ${model.backend.description}`,
 );

@@ -6,11 +6,7 @@
 
 import type { Model } from "../../src/llama/load.ts";
 import { KvCache } from "../../src/reattention/kv_cache.ts";
-import {
-  fitScope,
-  FULL_ATTENTION,
-  type ScopeConfig,
-} from "../../src/reattention/scope.ts";
+import { fitScope, FULL_ATTENTION, type ScopeConfig } from "../../src/reattention/scope.ts";
 
 /** A method's result. */
 export interface Perplexity {
@@ -107,21 +103,20 @@ export async function perplexities(
     context: `${half} to ${trained}`,
     perplexity: of(windowed),
   }];
-  const methods:
-    readonly (readonly [string, ScopeConfig, number, Uint32Array])[] = [
-      ["ReAttention, selection always", scope, stepSize, whole],
-      ["sinks + window (no selection)", { ...scope, topK: 0 }, stepSize, whole],
-      [
-        "full attention beyond the trained length",
-        FULL_ATTENTION,
-        stepSize,
-        // Its cost grows with the square of the length, and 4096 tokens are far enough.
-        Uint32Array.from([
-          ...bos,
-          ...tokens.subarray(Math.max(0, tokens.length - 4096)),
-        ]),
-      ],
-    ];
+  const methods: readonly (readonly [string, ScopeConfig, number, Uint32Array])[] = [
+    ["ReAttention, selection always", scope, stepSize, whole],
+    ["sinks + window (no selection)", { ...scope, topK: 0 }, stepSize, whole],
+    [
+      "full attention beyond the trained length",
+      FULL_ATTENTION,
+      stepSize,
+      // Its cost grows with the square of the length, and 4096 tokens are far enough.
+      Uint32Array.from([
+        ...bos,
+        ...tokens.subarray(Math.max(0, tokens.length - 4096)),
+      ]),
+    ],
+  ];
   for (const [method, scope, stepSize, context] of methods) {
     const count = Math.min(scored, context.length >> 1);
     const losses = await negativeLogLikelihoods(
