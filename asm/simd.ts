@@ -2,6 +2,9 @@
  * The few vector idioms that all kernels share. The only file that asks which build this is.
  */
 
+/** Whether this build has relaxed SIMD. */
+export const RELAXED: bool = ASC_FEATURE_RELAXED_SIMD;
+
 /** a * b + c: fused where the engine's relaxed SIMD fuses, rounded twice otherwise. */
 // @ts-ignore: decorator
 @inline

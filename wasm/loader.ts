@@ -44,6 +44,55 @@ export interface Kernels {
     end: number,
   ): void;
   matmulScratchBytes(quads: number, rows: number): number;
+  matmulQuantised(
+    out: number,
+    x: number,
+    weight: number,
+    scratch: number,
+    outStride: number,
+    rows: number,
+    outputs: number,
+    blocks: number,
+    format: number,
+    exact: number,
+    start: number,
+    end: number,
+  ): void;
+  matmulQuantisedScratchBytes(): number;
+  packBlocks(
+    out: number,
+    rows: number,
+    count: number,
+    outputs: number,
+    blocks: number,
+    format: number,
+    offset: number,
+    start: number,
+  ): void;
+  unpackBlocks(
+    out: number,
+    weight: number,
+    row: number,
+    outputs: number,
+    blocks: number,
+    format: number,
+    offset: number,
+  ): void;
+  probeDots(a: number, b: number, pairs: number): number;
+  quantizeRows(
+    out: number,
+    x: number,
+    xStride: number,
+    rows: number,
+    blocks: number,
+    format: number,
+    exact: number,
+    offset: number,
+    start: number,
+    end: number,
+  ): void;
+  quantisedBytes(rows: number, blocks: number, format: number, exact: number): number;
+  quantisedGroups(rows: number, format: number, exact: number): number;
   packPanels(out: number, rows: number, count: number, cols: number, width: number): void;
   packQueries(
     out: number,

@@ -25,20 +25,24 @@ export interface BackendOptions {
   readonly memoryLimit?: number;
 }
 
-/** How a weight's numbers are stored in its file. */
-export type WeightFormat = "f32" | "f16" | "bf16";
+/**
+ * How a weight's numbers are stored in its file. `q8_0` and `q4_0` are GGUF's: rows are blocks of 32
+ * numbers, an f16 scale and then 32 int8; or 16 bytes whose low halves are the first 16 numbers plus
+ * 8, whose high halves the others.
+ */
+export type WeightFormat = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
 
 /** How the KV cache stores numbers. */
 export type KvFormat = "f32" | "f16";
 
-/** A tensor in a file, and the way to its bytes. Row-major, little-endian, `rows * cols` numbers. */
+/** A tensor in a file, and the way to its bytes. Row-major, little-endian, `rows * cols` numbers, no padding. */
 export interface WeightSource {
   /** For messages, e.g. `model.layers.0.self_attn.q_proj.weight`. */
   readonly name: string;
   readonly format: WeightFormat;
   /** Output features; 1 for a vector. */
   readonly rows: number;
-  /** Input features. */
+  /** Input features; of `q8_0` and `q4_0` a multiple of 32. */
   readonly cols: number;
   /** Fills `target` with the bytes from `byteOffset` of the tensor on, or throws. */
   read(target: Uint8Array, byteOffset: number): Promise<void>;
@@ -120,6 +124,7 @@ export interface Backend extends Disposable {
   /**
    * Loads a weight, packing it as it arrives: the file's bytes are never held twice.
    *
+   * @throws {RangeError} If its columns do not fill the format's blocks.
    * @throws {OutOfMemoryError} Before anything is read, if it does not fit.
    */
   weight(source: WeightSource): Promise<Weight>;
@@ -146,6 +151,9 @@ export interface Backend extends Disposable {
   /**
    * out[r, o] = sum_i x[r, i] * weight[o, i]. A row's result does not depend, to the last bit, on
    * how many rows there are or which it is: equal tokens get equal keys however steps are cut.
+   *
+   * With `q8_0` and `q4_0` weights a backend may round activations to int8 too, 32 at a time with
+   * one scale, which is largest |x| / 127.
    */
   matmul(out: Tensor, x: Tensor, weight: Weight): void;
   /** out = silu(gate) * up; `out` may be either. */

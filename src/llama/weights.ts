@@ -84,6 +84,8 @@ const FORMATS: ReadonlyMap<string, WeightFormat> = new Map([
   ["F32", "f32"],
   ["F16", "f16"],
   ["BF16", "bf16"],
+  ["Q8_0", "q8_0"],
+  ["Q4_0", "q4_0"],
 ]);
 
 /** The parts of {@linkcode LlamaWeights}, each as some `T`. */
@@ -117,7 +119,8 @@ export function findWeights(table: TensorTable, config: LlamaConfig): Parts<Weig
   };
   const findRotated = (name: string, rows: number): WeightSource => {
     const source = find(name, rows, hiddenSize);
-    return table.format === "gguf" ? inHalfSplitOrder(source, headDim) : source;
+    if (table.format !== "gguf") return source;
+    return inHalfSplitOrder(source, table.tensors.get(name)!.byteLength / rows, headDim);
   };
 
   // With a tie, the file has either tensor or both; a tie of its own __metadata__ counts as well.
@@ -195,7 +198,7 @@ function weightSource(
     fail(`tensor "${name}" must have the shape [${shape}], got [${tensor.shape}]`);
   }
   const format = FORMATS.get(tensor.dtype) ??
-    fail(`tensor "${name}" must be F32, F16 or BF16, got ${tensor.dtype}`);
+    fail(`tensor "${name}" must be F32, F16, BF16, Q8_0 or Q4_0, got ${tensor.dtype}`);
   const [rows, cols] = shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!];
   return { name, format, rows, cols, read: (target, offset) => readTensor(tensor, target, offset) };
 }
@@ -213,10 +216,9 @@ async function readTensor(tensor: TensorInfo, target: Uint8Array, offset: number
 /**
  * Rows of q or k as GGUF keeps them, in Hugging Face's order. In each head GGUF has the two rows of
  * a rotated pair next to each other (row 2 i + s), Hugging Face half a head apart (row s * headDim
- * / 2 + i).
+ * / 2 + i). Rows move whole, so their format does not matter.
  */
-function inHalfSplitOrder(source: WeightSource, headDim: number): WeightSource {
-  const rowBytes = source.cols * (source.format === "f32" ? 4 : 2);
+function inHalfSplitOrder(source: WeightSource, rowBytes: number, headDim: number): WeightSource {
   const headBytes = headDim * rowBytes;
   // A head at a time: at most a few megabytes, and one read of the file instead of one per row.
   let head = -1;

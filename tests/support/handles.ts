@@ -55,10 +55,13 @@ export interface RandomWeight {
   readonly values: Float32Array; // f32[rows, cols]
 }
 
+/** Formats of single numbers. */
+export type PlainFormat = Exclude<WeightFormat, "q8_0" | "q4_0">;
+
 /** Values in [-1, 1]; multiples of 1/256 for the 16-bit formats, so that all of them hold these exactly. */
 export function randomWeight(
   seed: number,
-  format: WeightFormat,
+  format: PlainFormat,
   rows: number,
   cols: number,
 ): RandomWeight {
@@ -71,7 +74,7 @@ export function randomWeight(
 }
 
 /** The bytes of values that the format holds exactly, none of them tiny. */
-export function encode(format: WeightFormat, values: Float32Array): Uint8Array {
+export function encode(format: PlainFormat, values: Float32Array): Uint8Array {
   const bits = new Uint32Array(values.slice().buffer);
   if (format === "f32") return new Uint8Array(bits.buffer);
   const halves = Uint16Array.from(bits, (word) => {

@@ -20,7 +20,7 @@ import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
 import { attend } from "./attend.ts";
 import { ReferenceKvStore } from "./kv_store.ts";
 import { Ledger } from "./ledger.ts";
-import { bytesPerNumber, createNumbers, type Numbers, unpack } from "./numbers.ts";
+import { bytesOf, createNumbers, type Numbers, numbersPerBlock, unpack } from "./numbers.ts";
 import { select } from "./select.ts";
 
 /** Plain loops, float64 sums: slow, and what the other backends are tested against. */
@@ -36,7 +36,13 @@ export class ReferenceBackend implements Backend {
   async weight(source: WeightSource): Promise<Weight> {
     const { rows, cols, format } = source;
     checkSize("a weight", rows, cols);
-    const byteLength = rows * cols * bytesPerNumber(format);
+    if (cols % numbersPerBlock(format) !== 0) {
+      throw new RangeError(
+        `Cannot make the weight "${source.name}": columns in ${format} must be a multiple of ` +
+          `${numbersPerBlock(format)}, got ${cols}`,
+      );
+    }
+    const byteLength = bytesOf(format, rows * cols);
     this.#ledger.take(source.name, byteLength);
     try {
       const numbers = createNumbers(format, rows * cols);

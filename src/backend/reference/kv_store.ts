@@ -6,14 +6,7 @@
 
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
 import type { Ledger } from "./ledger.ts";
-import {
-  bytesPerNumber,
-  cloneNumbers,
-  createNumbers,
-  type Numbers,
-  pack,
-  unpack,
-} from "./numbers.ts";
+import { bytesOf, cloneNumbers, createNumbers, type Numbers, pack, unpack } from "./numbers.ts";
 
 /** Some tokens' keys and values in all layers: [numLayers][chunkSize, numKvHeads * headDim]. */
 interface Chunk {
@@ -57,7 +50,7 @@ export class ReferenceKvStore implements KvStore {
         `Cannot make a KV store: chunkSize must be a multiple of 16 tokens, got ${this.chunkSize}`,
       );
     }
-    this.bytesPerToken = numLayers * 2 * numKvHeads * headDim * bytesPerNumber(this.format);
+    this.bytesPerToken = bytesOf(this.format, numLayers * 2 * numKvHeads * headDim);
     this.#ledger = ledger;
   }
 

@@ -1,25 +1,44 @@
 /**
- * Numbers as files and KV caches keep them: f32, f16 or bf16, little-endian like every host.
+ * Numbers as files and KV caches keep them: f32, f16, bf16 or GGUF's blocks, little-endian like every
+ * host.
  *
  * @module
  */
 
 import type { WeightFormat } from "../backend.ts";
 
-/** An array of numbers in some format; 16-bit ones as their bits. */
+/** An array of numbers in some format; 16-bit ones as their bits, blocks as their bytes. */
 export interface Numbers {
   readonly format: WeightFormat;
-  readonly data: Float32Array | Uint16Array;
+  readonly data: Float32Array | Uint16Array | Uint8Array;
 }
 
-/** What one number occupies. */
-export function bytesPerNumber(format: WeightFormat): number {
-  return format === "f32" ? 4 : 2;
+/** What a format packs together: so many numbers in so many bytes. */
+const BLOCKS: Readonly<Record<WeightFormat, { readonly numbers: number; readonly bytes: number }>> =
+  {
+    f32: { numbers: 1, bytes: 4 },
+    f16: { numbers: 1, bytes: 2 },
+    bf16: { numbers: 1, bytes: 2 },
+    q8_0: { numbers: 32, bytes: 34 },
+    q4_0: { numbers: 32, bytes: 18 },
+  };
+
+/** Numbers of a block: rows are multiples of it. */
+export function numbersPerBlock(format: WeightFormat): number {
+  return BLOCKS[format].numbers;
+}
+
+/** What `length` numbers occupy, a multiple of {@linkcode numbersPerBlock}. */
+export function bytesOf(format: WeightFormat, length: number): number {
+  const { numbers, bytes } = BLOCKS[format];
+  return length / numbers * bytes;
 }
 
 /** Room for `length` numbers. */
 export function createNumbers(format: WeightFormat, length: number): Numbers {
-  return { format, data: format === "f32" ? new Float32Array(length) : new Uint16Array(length) };
+  if (format === "f32") return { format, data: new Float32Array(length) };
+  if (format === "f16" || format === "bf16") return { format, data: new Uint16Array(length) };
+  return { format, data: new Uint8Array(bytesOf(format, length)) };
 }
 
 /** The same numbers, elsewhere. */
@@ -28,11 +47,26 @@ export function cloneNumbers({ format, data }: Numbers): Numbers {
 }
 
 /** out[i] = numbers[start + i], exactly. */
-export function unpack(out: Float64Array, { format, data }: Numbers, start: number): void {
+export function unpack(out: Float64Array, numbers: Numbers, start: number): void {
+  const { format, data } = numbers;
+  if (data instanceof Uint8Array) {
+    for (let i = 0; i < out.length; i++) out[i] = inBlock(format, data, start + i);
+    return;
+  }
   for (let i = 0; i < out.length; i++) {
     const stored = data[start + i]!;
     out[i] = format === "f32" ? stored : format === "f16" ? fromF16(stored) : fromBf16(stored);
   }
+}
+
+/** Number i of blocks: ggml's block_q8_0 and block_q4_0. */
+function inBlock(format: WeightFormat, data: Uint8Array, i: number): number {
+  const { numbers, bytes } = BLOCKS[format];
+  const at = Math.floor(i / numbers) * bytes;
+  const scale = fromF16(data[at]! | data[at + 1]! << 8);
+  const place = i % numbers;
+  if (format === "q8_0") return scale * (data[at + 2 + place]! << 24 >> 24);
+  return scale * ((data[at + 2 + place % 16]! >> (place < 16 ? 0 : 4) & 15) - 8);
 }
 
 /** numbers[start + i] = values[i], rounded to the nearest number there is. KV caches have no bf16. */

@@ -40,6 +40,13 @@ import {
 import { WasmKvStore } from "./kv_store.ts";
 import type { Machine } from "./machine.ts";
 import { createMemory, FORMATS, Memory } from "./memory.ts";
+import {
+  type ByteDots,
+  isQuantised,
+  multiplyQuantised,
+  probeByteDots,
+  unpackQuantised,
+} from "./quantised.ts";
 import { RotaryTables } from "./rotary.ts";
 import { select, WasmSelection } from "./select.ts";
 import { MAX_THREADS } from "./job.ts";
@@ -49,10 +56,14 @@ import { Ballot } from "./votes.ts";
 /**
  * Opens the wasm backend.
  *
+ * @param dots How bytes are multiplied, for tests of the ways that this engine would not take.
  * @throws {BackendUnavailableError} If the engine has no 128-bit SIMD, or `options.module` is not the
  * kernels.
  */
-export async function openWasmBackend(options: BackendOptions = {}): Promise<Backend> {
+export async function openWasmBackend(
+  options: BackendOptions = {},
+  dots?: ByteDots,
+): Promise<Backend> {
   const { threads = defaultThreads(), memoryLimit = Infinity } = options;
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw new RangeError(
@@ -73,6 +84,7 @@ export async function openWasmBackend(options: BackendOptions = {}): Promise<Bac
     options.module,
     canShareMemory() ? threads : 1,
     memoryLimit,
+    dots,
   );
   await machine.crew.start();
   return new WasmBackend(machine, threads);
@@ -82,6 +94,7 @@ async function openMachine(
   given: WebAssembly.Module | undefined,
   threads: number,
   limitBytes: number,
+  dots?: ByteDots,
 ): Promise<Machine> {
   // A module that was compiled elsewhere may be of either kind; only trying tells.
   const kinds = given === undefined ? [threads > 1] : [threads > 1, threads === 1];
@@ -93,7 +106,12 @@ async function openMachine(
       const kernels = await instantiateKernels(module, created.memory);
       const base = kernels.heapBase() >>> 0;
       const held = new Memory(created.memory, base, created.limitBytes);
-      return { memory: held, kernels, crew: new Crew(held, kernels, module, shared ? threads : 1) };
+      return {
+        memory: held,
+        kernels,
+        crew: new Crew(held, kernels, module, shared ? threads : 1),
+        dots: dots ?? probeByteDots(kernels),
+      };
     } catch (cause) {
       failure = cause;
     }
@@ -195,7 +213,9 @@ class WasmBackend implements Backend {
       }
       const row = to.ptr + r * to.stride;
       if (from.isVector) memory.u8.copyWithin(row, from.ptr, from.ptr + from.byteLength);
-      else kernels.unpackRow(row, from.ptr, token, from.quads, FORMATS[from.format]);
+      else if (isQuantised(from.format)) {
+        unpackQuantised(this.#machine, row, from.ptr, from, from.format, token);
+      } else kernels.unpackRow(row, from.ptr, token, from.quads, FORMATS[from.format]);
     }
   }
 
@@ -213,6 +233,7 @@ class WasmBackend implements Backend {
     checkShape("multiply", "weight", weight, weight.rows, x.cols);
     checkShape("multiply", "out", out, x.rows, weight.rows);
     if (x.rows === 0) return;
+    if (isQuantised(factors.format)) return multiplyQuantised(this.#machine, to, from, factors);
     using frame = memory.frame();
     let panels = factors.ptr;
     if (factors.isVector) {

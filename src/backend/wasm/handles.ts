@@ -7,6 +7,14 @@
 import type { Tensor, Weight, WeightSource } from "../backend.ts";
 import type { Machine } from "./machine.ts";
 import { FORMATS, type Memory } from "./memory.ts";
+import {
+  BLOCK,
+  isQuantised,
+  packQuantised,
+  QUANTISED_PANEL,
+  quantisedRowBytes,
+  unpackQuantised,
+} from "./quantised.ts";
 
 /** Rows of a panel of weights: asm/tile.ts. */
 const PANEL = 6;
@@ -58,7 +66,10 @@ export function createTensor(machine: Machine, rows: number, cols: number): Wasm
   return new WasmTensor(machine, rows, cols, ptr, true);
 }
 
-/** A weight in panels of six rows (asm/tile.ts) in its file's format; one row alone is plain f32. */
+/**
+ * A weight in panels of rows in its file's format: of six rows (asm/tile.ts), or eight of those in
+ * blocks (asm/quantised.ts). One row alone is plain f32.
+ */
 export class WasmWeight implements Weight {
   readonly rows: number;
   readonly cols: number;
@@ -72,18 +83,23 @@ export class WasmWeight implements Weight {
   #owns = true;
 
   constructor(machine: Machine, source: WeightSource) {
-    const { rows, cols } = source;
+    const { name, rows, cols } = source;
+    if (isQuantised(source.format) && cols % BLOCK !== 0) {
+      throw new RangeError(
+        `Cannot make the weight "${name}": columns in ${source.format} must be a multiple of ` +
+          `${BLOCK}, got ${cols}`,
+      );
+    }
     this.machine = machine;
     this.rows = rows;
     this.cols = cols;
     this.quads = Math.ceil(cols / 4);
     this.format = rows === 1 ? "f32" : source.format;
-    const numbers = (rows === 1 ? 1 : Math.ceil(rows / PANEL) * PANEL) * this.quads * 4;
-    this.byteLength = numbers * widthOf(this.format);
+    this.byteLength = panelsOf(this) * panelRows(this) * rowBytes(this.format, this.quads * 4);
     this.ptr = machine.memory.allocate(
       this.byteLength,
-      `the weight "${source.name}"`,
-      "use a smaller model, or one stored as f16 or bf16",
+      `the weight "${name}"`,
+      "use a smaller model, or one stored in fewer bits",
     );
   }
 
@@ -111,30 +127,37 @@ export async function loadWeight(machine: Machine, source: WeightSource): Promis
 }
 
 async function fillWeight(
-  { memory, kernels }: Machine,
+  machine: Machine,
   weight: WasmWeight,
   source: WeightSource,
 ): Promise<void> {
+  const { memory, kernels } = machine;
   const { rows, cols, format } = source;
-  const width = widthOf(format);
-  const rowBytes = cols * width;
-  const atOnce = Math.max(1, Math.floor(WINDOW_BYTES / (rowBytes * PANEL))) * PANEL;
+  const fileRowBytes = rowBytes(format, cols);
+  const panel = isQuantised(format) ? QUANTISED_PANEL : PANEL;
+  const atOnce = Math.max(1, Math.floor(WINDOW_BYTES / (fileRowBytes * panel))) * panel;
   // Not a window on wasm memory: that may grow, and so move, while the file is being read.
-  const window = new Uint8Array(Math.min(rows, atOnce) * rowBytes);
+  const window = new Uint8Array(Math.min(rows, atOnce) * fileRowBytes);
   for (let start = 0; start < rows; start += atOnce) {
     const count = Math.min(atOnce, rows - start);
-    const bytes = window.subarray(0, count * rowBytes);
-    await source.read(bytes, start * rowBytes);
+    const bytes = window.subarray(0, count * fileRowBytes);
+    await source.read(bytes, start * fileRowBytes);
     using frame = memory.frame();
     // Four numbers more, because vectors are converted whole.
-    const staged = frame.take(bytes.length + 4 * width, "a window of weights");
+    const staged = frame.take(bytes.length + 16, "a window of weights");
     memory.u8.set(bytes, staged);
-    if (weight.isVector) {
-      memory.u8.fill(0, staged + bytes.length, staged + bytes.length + 4 * width);
+    if (isQuantised(format)) {
+      if (weight.isVector) {
+        const packed = frame.take(QUANTISED_PANEL * fileRowBytes, "a weight of one row");
+        packQuantised(machine, packed, staged, weight, format, 0, 1);
+        unpackQuantised(machine, weight.ptr, packed, weight, format, 0);
+      } else packQuantised(machine, weight.ptr, staged, weight, format, start, count);
+    } else if (weight.isVector) {
+      memory.u8.fill(0, staged + bytes.length, staged + bytes.length + 16);
       kernels.widen(weight.ptr, staged, cols, FORMATS[format]);
     } else {
-      const out = weight.ptr + start * weight.quads * 4 * width;
-      kernels.packPanels(out, staged, count, cols, width);
+      const out = weight.ptr + start * rowBytes(format, weight.quads * 4);
+      kernels.packPanels(out, staged, count, cols, rowBytes(format, 1));
     }
   }
 }
@@ -149,9 +172,14 @@ export function vectorPanelBytes(weight: WasmWeight): number {
   return weight.quads * PANEL * 16;
 }
 
+/** Rows of a weight's panels. */
+function panelRows({ rows, format }: WasmWeight): number {
+  return isQuantised(format) ? QUANTISED_PANEL : rows === 1 ? 1 : PANEL;
+}
+
 /** Panels of a weight. */
 export function panelsOf(weight: WasmWeight): number {
-  return Math.ceil(weight.rows / PANEL);
+  return Math.ceil(weight.rows / panelRows(weight));
 }
 
 /** Copies f32[rows, cols] into a tensor. */
@@ -176,7 +204,8 @@ export function readTensor(memory: Memory, x: WasmTensor): Float32Array {
   return values;
 }
 
-/** Bytes of one number. */
-function widthOf(format: WeightSource["format"]): number {
-  return format === "f32" ? 4 : 2;
+/** Bytes of a row. */
+function rowBytes(format: WeightSource["format"], cols: number): number {
+  if (isQuantised(format)) return quantisedRowBytes(format, cols);
+  return cols * (format === "f32" ? 4 : 2);
 }

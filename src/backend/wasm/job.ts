@@ -12,14 +12,20 @@
 import type { Kernels } from "../../../wasm/loader.ts";
 
 /** The kernels whose work can be shared. */
-export const SHARED_KERNELS = ["attend", "matmul", "selectKeys"] as const;
+export const SHARED_KERNELS = [
+  "attend",
+  "matmul",
+  "matmulQuantised",
+  "quantizeRows",
+  "selectKeys",
+] as const;
 
-/** A kernel whose last two arguments are a range of work, and one of whose others is scratch. */
+/** A kernel whose last two arguments are a range of work, and one of whose others may be scratch. */
 export interface Job {
   readonly kernel: typeof SHARED_KERNELS[number];
   /** All arguments but the range; `0` where the scratch goes. */
   readonly args: readonly number[];
-  /** Which argument is the scratch. */
+  /** Which argument is the scratch; -1 if none is. */
   readonly scratchAt: number;
   /** What one thread needs as scratch, in bytes. */
   readonly scratchBytes: number;
@@ -61,7 +67,8 @@ const NAP_MS = 100;
 /** Takes items until none are left. */
 function takeItems(control: Int32Array, kernels: Kernels, seat: number): void {
   const args: number[] = Array.from(control.subarray(ARGS, ARGS + control[NUM_ARGS]!));
-  args[control[SCRATCH_AT]!] = control[SCRATCH]! + seat * control[SCRATCH_BYTES]!;
+  const scratchAt = control[SCRATCH_AT]!;
+  if (scratchAt >= 0) args[scratchAt] = control[SCRATCH]! + seat * control[SCRATCH_BYTES]!;
   const kernel = kernels[SHARED_KERNELS[control[KERNEL]!]!] as (...args: number[]) => void;
   const items = control[ITEMS]!;
   const grain = control[GRAIN]!;

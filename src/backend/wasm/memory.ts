@@ -14,8 +14,8 @@ const ALIGNMENT = 64;
 /** All but the last page of 4 GiB, so that the end of a block is a pointer too. */
 const MAX_PAGES = 65535;
 
-/** What the kernels call the formats: `Format` in asm/convert.ts. */
-export const FORMATS = { f32: 0, f16: 1, bf16: 2 } as const;
+/** What the kernels call the formats: `Format` in asm/convert.ts, `Quantised` in asm/quantised.ts. */
+export const FORMATS = { f32: 0, f16: 1, bf16: 2, q8_0: 3, q4_0: 4 } as const;
 
 /** A memory that can grow to `limitBytes`, or as far as this host allows. */
 export function createMemory(

@@ -107,7 +107,7 @@ export class Crew implements Disposable {
       return;
     }
     const args = [...job.args, 0, job.items];
-    args[job.scratchAt] = scratch;
+    if (job.scratchAt >= 0) args[job.scratchAt] = scratch;
     (this.#kernels[job.kernel] as (...args: number[]) => void)(...args);
   }
 
