@@ -25,13 +25,20 @@ const RULES: readonly Rule[] = [
   { from: "src/reattention/rope.ts", may: [] },
   { from: "src/reattention/", may: ["src/reattention/", ...contract] },
   { from: "src/backend/backend.ts", may: leaves },
+  { from: "src/backend/checks.ts", may: contract },
   {
     from: "src/backend/open.ts",
     may: contract,
     mayLazily: ["src/backend/reference/backend.ts", "src/backend/wasm/backend.ts"],
   },
-  { from: "src/backend/reference/", may: ["src/backend/reference/", ...contract] },
-  { from: "src/backend/wasm/", may: ["src/backend/wasm/", "wasm/loader.ts", ...contract] },
+  {
+    from: "src/backend/reference/",
+    may: ["src/backend/reference/", "src/backend/checks.ts", ...contract],
+  },
+  {
+    from: "src/backend/wasm/",
+    may: ["src/backend/wasm/", "src/backend/checks.ts", "wasm/loader.ts", ...contract],
+  },
   { from: "src/files/", may: ["src/files/", "src/errors.ts"] },
   { from: "src/text/", may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers"] },
   { from: "src/llama/load.ts", may: [...llama, "src/backend/open.ts"] },

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { checkShape, checkSize } from "../checks.ts";
 import type {
   AttentionShape,
   Backend,
@@ -281,24 +282,4 @@ function listsOf(selection: Selection): readonly Uint32Array[] {
 
 function foreign(what: string): TypeError {
   return new TypeError(`Cannot use the ${what}: it must be one that the reference backend made`);
-}
-
-function checkSize(what: string, rows: number, cols: number): void {
-  if (Number.isSafeInteger(rows * cols) && rows >= 0 && cols >= 1) return;
-  throw new RangeError(
-    `Cannot make ${what}: rows and columns must be counts, got ${rows} x ${cols}`,
-  );
-}
-
-function checkShape(
-  verb: string,
-  name: string,
-  actual: { readonly rows: number; readonly cols: number },
-  rows: number,
-  cols: number,
-): void {
-  if (actual.rows === rows && actual.cols === cols) return;
-  throw new TypeError(
-    `Cannot ${verb}: ${name} must be ${rows} x ${cols}, got ${actual.rows} x ${actual.cols}`,
-  );
 }

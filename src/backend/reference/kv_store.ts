@@ -4,6 +4,7 @@
  * @module
  */
 
+import { resolveKvStore } from "../checks.ts";
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
 import type { Ledger } from "./ledger.ts";
 import { bytesOf, cloneNumbers, createNumbers, type Numbers, pack, unpack } from "./numbers.ts";
@@ -26,30 +27,11 @@ export class ReferenceKvStore implements KvStore {
   readonly #ledger: Ledger;
 
   constructor(shape: AttentionShape, options: KvStoreOptions, ledger: Ledger) {
-    const { numLayers, numHeads, numKvHeads, headDim } = shape;
-    for (const [name, count] of Object.entries({ numLayers, numHeads, numKvHeads, headDim })) {
-      if (!Number.isSafeInteger(count) || count < 1) {
-        throw new RangeError(
-          `Cannot make a KV store: ${name} must be a positive integer, got ${count}`,
-        );
-      }
-    }
-    if (numHeads % numKvHeads !== 0) {
-      throw new RangeError(
-        `Cannot make a KV store: numKvHeads must divide numHeads ${numHeads}, got ${numKvHeads}`,
-      );
-    }
-    if (headDim % 2 !== 0) {
-      throw new RangeError(`Cannot make a KV store: headDim must be even, got ${headDim}`);
-    }
+    const { format, chunkSize } = resolveKvStore(shape, options);
+    const { numLayers, numKvHeads, headDim } = shape;
     this.shape = shape;
-    this.format = options.format ?? "f16";
-    this.chunkSize = options.chunkSize ?? 256;
-    if (!Number.isSafeInteger(this.chunkSize) || this.chunkSize < 16 || this.chunkSize % 16 !== 0) {
-      throw new RangeError(
-        `Cannot make a KV store: chunkSize must be a multiple of 16 tokens, got ${this.chunkSize}`,
-      );
-    }
+    this.format = format;
+    this.chunkSize = chunkSize;
     this.bytesPerToken = bytesOf(this.format, numLayers * 2 * numKvHeads * headDim);
     this.#ledger = ledger;
   }

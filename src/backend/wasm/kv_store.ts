@@ -4,6 +4,7 @@
  * @module
  */
 
+import { resolveKvStore } from "../checks.ts";
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
 import { OutOfMemoryError } from "../../errors.ts";
 import type { Machine } from "./machine.ts";
@@ -37,38 +38,12 @@ export class WasmKvStore implements KvStore {
   #length = 0;
 
   constructor(machine: Machine, shape: AttentionShape, options: KvStoreOptions) {
-    const { numHeads, numKvHeads, headDim } = shape;
-    for (const [name, count] of Object.entries(shape)) {
-      if (!Number.isSafeInteger(count) || count < 1) {
-        throw new RangeError(
-          `Cannot make a KV store: ${name} must be a positive integer, got ${count}`,
-        );
-      }
-    }
-    if (numHeads % numKvHeads !== 0) {
-      throw new RangeError(
-        `Cannot make a KV store: numKvHeads must divide numHeads ${numHeads}, got ${numKvHeads}`,
-      );
-    }
-    if (headDim % 2 !== 0) {
-      throw new RangeError(`Cannot make a KV store: headDim must be even, got ${headDim}`);
-    }
-    const { format = "f16", chunkSize = 256 } = options;
-    if (!Number.isSafeInteger(chunkSize) || chunkSize < 16 || chunkSize % 16 !== 0) {
-      throw new RangeError(
-        `Cannot make a KV store: chunkSize must be a multiple of 16 tokens, got ${chunkSize}`,
-      );
-    }
-    if (format !== "f16" && format !== "f32") {
-      throw new TypeError(
-        `Cannot make a KV store: format must be "f16" or "f32", got "${format}"`,
-      );
-    }
+    const { format, chunkSize } = resolveKvStore(shape, options);
     this.machine = machine;
     this.shape = shape;
     this.format = format;
     this.chunkSize = chunkSize;
-    this.quads = Math.ceil(headDim / 4);
+    this.quads = Math.ceil(shape.headDim / 4);
     this.rowBytes = this.quads * (format === "f16" ? 8 : 16);
     this.valueOffset = chunkSize * this.rowBytes;
     this.headStride = 2 * this.valueOffset;

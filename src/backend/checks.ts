@@ -1,0 +1,69 @@
+/**
+ * What every backend refuses, in the same words.
+ *
+ * @module
+ */
+
+import type { AttentionShape, KvFormat, KvStoreOptions } from "./backend.ts";
+
+/** @throws {RangeError} If there cannot be a matrix of that size. */
+export function checkSize(what: string, rows: number, cols: number): void {
+  if (Number.isSafeInteger(rows * cols) && rows >= 0 && cols >= 1) return;
+  throw new RangeError(
+    `Cannot make ${what}: rows and columns must be counts, got ${rows} x ${cols}`,
+  );
+}
+
+/** @throws {TypeError} If a verb's operand has another shape than the others ask for. */
+export function checkShape(
+  verb: string,
+  name: string,
+  actual: { readonly rows: number; readonly cols: number },
+  rows: number,
+  cols: number,
+): void {
+  if (actual.rows === rows && actual.cols === cols) return;
+  throw new TypeError(
+    `Cannot ${verb}: ${name} must be ${rows} x ${cols}, got ${actual.rows} x ${actual.cols}`,
+  );
+}
+
+/**
+ * Fills in what a KV store's options leave open.
+ *
+ * @throws {RangeError} If the shape is none, or chunks cannot have that size.
+ * @throws {TypeError} If the format is unknown.
+ */
+export function resolveKvStore(
+  shape: AttentionShape,
+  options: KvStoreOptions,
+): { readonly format: KvFormat; readonly chunkSize: number } {
+  const { numLayers, numHeads, numKvHeads, headDim } = shape;
+  for (const [name, count] of Object.entries({ numLayers, numHeads, numKvHeads, headDim })) {
+    if (!Number.isSafeInteger(count) || count < 1) {
+      throw new RangeError(
+        `Cannot make a KV store: ${name} must be a positive integer, got ${count}`,
+      );
+    }
+  }
+  if (numHeads % numKvHeads !== 0) {
+    throw new RangeError(
+      `Cannot make a KV store: numKvHeads must divide numHeads ${numHeads}, got ${numKvHeads}`,
+    );
+  }
+  if (headDim % 2 !== 0) {
+    throw new RangeError(`Cannot make a KV store: headDim must be even, got ${headDim}`);
+  }
+  const { format = "f16", chunkSize = 256 } = options;
+  if (!Number.isSafeInteger(chunkSize) || chunkSize < 16 || chunkSize % 16 !== 0) {
+    throw new RangeError(
+      `Cannot make a KV store: chunkSize must be a multiple of 16 tokens, got ${chunkSize}`,
+    );
+  }
+  if (format !== "f16" && format !== "f32") {
+    throw new TypeError(
+      `Cannot make a KV store: format must be "f16" or "f32", got "${format}"`,
+    );
+  }
+  return { format, chunkSize };
+}
