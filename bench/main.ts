@@ -4,8 +4,12 @@
  *
  *     deno task bench                              # everything but whole models
  *     deno task bench --only matmul,scan --threads 1,2 --match q8_0
- *     deno task bench --only model --model Llama-3.2-1B:q8_0
- *     bun bench/main.ts --json
+ *     deno task bench --only model --model Llama-3.2-1B:q8_0,Llama-3.2-1B:q4_0
+ *     bun bench/main.ts --json                     # a line of JSON for each result and peer
+ *     node bench/main.ts --markdown                # Node 24 or newer
+ *
+ * `--match a,b` runs what has all of these in its name, `--no-peers` leaves the others out,
+ * `--rounds` and `--sample-ms` say how long it takes, `--models` where synthetic models are kept.
  *
  * Peers are no dependencies of the package: `deno run -A bench/install_peers.ts` brings them.
  */

@@ -22,6 +22,9 @@ import type { Memory } from "./memory.ts";
 /** Multiplications below which a job is done before a worker has heard of it: some 10 us. */
 const LEAST_COST = 200_000;
 
+/** How long a worker may take to start, in ms; 5 to 45 are usual. */
+const START_MS = 5000;
+
 /** What a host must have for more than one thread. */
 export function canShareMemory(): boolean {
   return typeof SharedArrayBuffer === "function" && typeof Worker === "function";
@@ -121,14 +124,20 @@ export class Crew implements Disposable {
   #startWorker(control: Int32Array, seat: number): Promise<string | null> {
     return new Promise((resolve) => {
       const fail = (reason: string) => {
+        clearTimeout(patience);
         leaveSeat(control, seat);
         resolve(`a worker did not start: ${reason}`);
       };
+      // What is called Worker here may be another library's, and never answer.
+      const patience = setTimeout(() => fail(`no answer within ${START_MS} ms`), START_MS);
       try {
         const worker = openWorker();
         // Bun would wait for it at the end of the process; Deno waits until it ends by itself.
         (worker as { unref?(): void }).unref?.();
-        worker.onmessage = () => resolve(null);
+        worker.onmessage = () => {
+          clearTimeout(patience);
+          resolve(null);
+        };
         worker.onerror = (event) => {
           event.preventDefault();
           fail(event.message);
