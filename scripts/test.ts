@@ -2,8 +2,9 @@
  * All tests, in Deno and in Bun, on a machine that has only one of them; the last line adds both up.
  * Arguments are test files; default: all of tests/.
  */
+import { existsSync } from "node:fs";
 import process from "node:process";
-import { bun, DENO, run } from "./tools.ts";
+import { bun, DENO, ROOT, run } from "./tools.ts";
 
 interface Counts {
   passed: number;
@@ -46,5 +47,11 @@ await suite("Bun", await bun(), ["test", "--timeout", "300000"], {
   skipped: /^\s*(\d+) skip$/gm,
 });
 
+if (!existsSync(`${ROOT}../shared`)) {
+  console.log(
+    "\n!! ../shared is not there: the tests against third-party models, tokenizers, texts and the " +
+      "authors' vectors were skipped",
+  );
+}
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = broken || total.failed > 0 ? 1 : 0;
