@@ -53,7 +53,7 @@ test("the demo's answers are those it hid, and the baselines' are not", { skip }
     equal(text.slice(start, end).replace(/\s+/g, " ").trim(), quote!.replace(/\s+/g, " ").trim());
   }
   match(out, /^ {2}▸ layer \d, \d+ steps, bytes [\d,]+ to [\d,]+: the fact$/m);
-  match(out, /^took [\d.]+ s, [\d.]+ [MG]B of memory at the peak$/m);
+  match(out, /^took [\d.]+ s, [\d.]+ MB of memory at the peak$/m);
 });
 
 test("an answer is right when it is the hidden one to the letter", () => {
