@@ -1,7 +1,8 @@
-import { decodeF16 } from "./convert";
 import { exp4 } from "./exp";
+import { gatherKeys, gatherValues } from "./gather";
+import { channelBytes, kvHeadStride } from "./kv_layout";
 import { rotate, ropeAngles } from "./rope";
-import { SEGMENT_BYTES, segmentCount, segmentFirst, segmentKeys } from "./segment";
+import { SEGMENT_BYTES, segmentChunk, segmentCount, segmentFirst, segmentRow } from "./segment";
 import { madd, maxLanes, sumLanes } from "./simd";
 import { dot1, dot2, PANEL, QUAD_BYTES } from "./tile";
 
@@ -215,9 +216,8 @@ function rescale(outputPtr: usize, sumsPtr: usize, factor: f32, bytes: usize): v
  *                      segments hold; `endsStride` bytes apart
  * @param ropePtr       usize[4]: f32 table of angles, its positions, coarse table, fine table
  * @param scratchPtr    {@link attendScratchBytes}
- * @param headStride    bytes from a KV head to the next in a chunk
- * @param valueOffset   bytes from a key to its value
- * @param half          whether keys and values are f16
+ * @param layoutPtr     kv_layout.ts
+ * @param channelsPtr   of KV head 0
  * @param group         query heads per KV head
  * @param rows          the newest tokens: each has the position after the one before, and sees one more
  */
@@ -228,13 +228,12 @@ export function attend(
   endsPtr: usize,
   ropePtr: usize,
   scratchPtr: usize,
+  layoutPtr: usize,
+  channelsPtr: usize,
   stride: usize,
   segmentsStride: usize,
   endsStride: usize,
-  headStride: usize,
-  valueOffset: usize,
   headDim: u32,
-  half: bool,
   group: u32,
   rows: u32,
   partRows: u32,
@@ -270,6 +269,7 @@ export function attend(
     const ends = endsPtr + <usize>head * endsStride;
     const queryPosition = load<u32>(ends) - rows;
     const tokens = load<u32>(ends, 4);
+    const centres = channelsPtr + <usize>head * channelBytes(quads);
     const headBase = <usize>(head * group * headDim) << 2;
     for (let q: u32 = 0; q < queries; q++) {
       const row = firstRow + q / group;
@@ -297,16 +297,12 @@ export function attend(
         let s = segment, u = used;
         while (at < count) {
           const piece = min(count - at, segmentCount(s) - u);
-          const key = segmentKeys(s) + <usize>head * headStride +
-            (<usize>u * quads << (half ? 3 : 4)) + (pass ? valueOffset : 0);
-          let rowsPtr = key;
-          if (half) {
-            rowsPtr = gathered + <usize>at * queryBytes;
-            decodeF16(rowsPtr, key, piece * quads);
-          } else if (pass) {
-            memory.copy(gathered + <usize>at * queryBytes, key, <usize>piece * queryBytes);
-          }
-          if (!pass) {
+          const chunk = segmentChunk(s) + <usize>head * kvHeadStride(layoutPtr);
+          const row = segmentRow(s) + u;
+          const rowsPtr = gathered + <usize>at * queryBytes;
+          if (pass) gatherValues(rowsPtr, chunk, layoutPtr, row, piece);
+          else {
+            gatherKeys(rowsPtr, chunk, layoutPtr, centres, row, piece);
             const table = anglesAt(ropePtr, angles, pairs, segmentFirst(s) + u, piece);
             placeKeys(keyPanels, rowsPtr, table, quads, pairs, at, piece);
           }

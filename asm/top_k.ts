@@ -4,8 +4,6 @@
  * A list is sorted, best first; a later key enters only if it is strictly better than the last, and
  * goes behind its equals: ties go to the earlier token.
  */
-import { TILE_KEYS } from "./score_tile";
-
 /** No token. The same value as in src/backend/wasm/select.ts. */
 export const NONE: u32 = 0xffffffff;
 
@@ -39,7 +37,7 @@ export function clearTopK(
 }
 
 /** Puts a score that exceeds the last into its list. Returns the new last. */
-function insert(valuesPtr: usize, tokensPtr: usize, topK: u32, score: f32, token: u32): f32 {
+export function insert(valuesPtr: usize, tokensPtr: usize, topK: u32, score: f32, token: u32): f32 {
   const last = valuesPtr + (<usize>(topK - 1) << 2);
   let value = last;
   let place = tokensPtr + (<usize>(topK - 1) << 2);
@@ -52,62 +50,6 @@ function insert(valuesPtr: usize, tokensPtr: usize, topK: u32, score: f32, token
   store<f32>(value, score);
   store<u32>(place, token);
   return load<f32>(last);
-}
-
-/**
- * Offers a tile's scores to the lists of its queries.
- *
- * @param scoresPtr f32[width][8]
- * @param token     the first key's
- * @param keys      of the tile that count, from the first on
- */
-export function offerTile(
-  thresholdsPtr: usize,
-  valuesPtr: usize,
-  tokensPtr: usize,
-  scoresPtr: usize,
-  width: u32,
-  topK: u32,
-  token: u32,
-  keys: u32,
-): void {
-  for (let q: u32 = 0; q < width; q++) {
-    let threshold = load<f32>(thresholdsPtr);
-    for (let t: u32 = 0; t < keys; t++) {
-      const score = load<f32>(scoresPtr + (<usize>t << 2));
-      if (score > threshold) threshold = insert(valuesPtr, tokensPtr, topK, score, token + t);
-    }
-    v128.store(thresholdsPtr, f32x4.splat(threshold));
-    thresholdsPtr += 16;
-    valuesPtr += <usize>topK << 2;
-    tokensPtr += <usize>topK << 2;
-    scoresPtr += TILE_KEYS << 2;
-  }
-}
-
-/** Keeps the best of a run of keys for each query of a tile: nothing that its list would refuse. */
-export function offerTileToRun(
-  thresholdsPtr: usize,
-  bestPtr: usize,
-  scoresPtr: usize,
-  width: u32,
-  token: u32,
-  keys: u32,
-): void {
-  for (let q: u32 = 0; q < width; q++) {
-    let threshold = load<f32>(thresholdsPtr);
-    for (let t: u32 = 0; t < keys; t++) {
-      const score = load<f32>(scoresPtr + (<usize>t << 2));
-      if (score > threshold) {
-        threshold = score;
-        store<u32>(bestPtr, token + t);
-      }
-    }
-    v128.store(thresholdsPtr, f32x4.splat(threshold));
-    thresholdsPtr += 16;
-    bestPtr += 4;
-    scoresPtr += TILE_KEYS << 2;
-  }
 }
 
 /** Offers each query's best of a run to its list, and starts the next run. */

@@ -69,7 +69,7 @@ test("ask without options leaves everything to the model's own settings", async 
     scope: {},
     stepSize: undefined,
     select: "ask",
-    cacheFormat: "f16",
+    cacheFormat: "i16",
     files: [],
     maxTokens: 64,
     temperature: 0,

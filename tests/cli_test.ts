@@ -289,11 +289,11 @@ test("inspect knows the embedded model's size and price", { skip }, async () => 
   const summary = JSON.parse(out);
   equal(summary.parameters, 2_623_744);
   equal(summary.shape.trainedLength, 512);
-  deepEqual(summary.cacheBytesPerToken, { f16: 2048, f32: 4096 });
-  equal(summary.cacheBytesPerMillionTokens.f16, 2048e6);
+  deepEqual(summary.cacheBytesPerToken, { i16: 2080, f32: 4640 });
+  equal(summary.cacheBytesPerMillionTokens.i16, 2080e6);
   equal(summary.scopeTokens, 512);
   equal(summary.stepSize, 64);
-  match((await run(["inspect"])).out, /^cache +2\.05 kB a token in f16, 4\.10 kB in f32$/m);
+  match((await run(["inspect"])).out, /^cache +2\.08 kB a token in i16, 4\.64 kB in f32$/m);
 });
 
 test("the trace says in bytes of each input what was selected", { skip }, async () => {

@@ -12,7 +12,7 @@ import { assertNear, attentionTolerance, outputOf, u } from "./support/outputs.t
 import { integers, uniform } from "./support/random.ts";
 
 const ROWS = [1, 3, 4, 7, 8, 63, 64, 65];
-const KV_FORMATS = ["f32", "f16"] as const;
+const KV_FORMATS = ["f32", "i16"] as const;
 
 const EXACT: ScopeConfig = { ...fitScope(512), topK: 4, maxSpans: 5, spanSize: 4 };
 const RULES: readonly Partial<ScopeConfig>[] = [
@@ -51,10 +51,23 @@ async function selectedOn(backend: Backend, each: SelectCase): Promise<number[][
 }
 
 /**
- * Small integers: every score is exact in f32, so backends must agree to the last token, and ties
- * abound. Values have one component each, so that their norms are integers too.
+ * Keys with many ties, which backends must break alike to the last token: small integers in f32, where
+ * every score is exact; in i16, which rounds, real numbers that come again and again.
  */
-function integerCase(seed: number, rest: Omit<SelectCase, "query" | "key" | "value">): SelectCase {
+function tyingKeys(format: KvFormat, seed: number, rows: number, headDim: number): Float32Array {
+  if (format === "f32") return integers(seed, rows * headDim, 2);
+  const pool = Math.ceil(rows / 3);
+  const numbers = uniform(seed, pool * headDim);
+  const keys = new Float32Array(rows * headDim);
+  integers(seed + 1, rows, pool).forEach((x, r) => {
+    const from = Math.abs(x) % pool * headDim;
+    keys.set(numbers.subarray(from, from + headDim), r * headDim);
+  });
+  return keys;
+}
+
+/** Ties, and queries of small integers. Values have one component each, so that their norms are exact. */
+function tyingCase(seed: number, rest: Omit<SelectCase, "query" | "key" | "value">): SelectCase {
   const { numHeads, numKvHeads, headDim } = rest.shape;
   const rows = rest.scope.length * numKvHeads;
   const value = new Float32Array(rows * headDim);
@@ -62,7 +75,7 @@ function integerCase(seed: number, rest: Omit<SelectCase, "query" | "key" | "val
   return {
     ...rest,
     query: integers(seed + 1, rest.queries * numHeads * headDim, 2),
-    key: integers(seed + 2, rows * headDim, 2),
+    key: tyingKeys(rest.format, seed + 2, rows, headDim),
     value,
   };
 }
@@ -74,7 +87,7 @@ for (const { label, open } of machines) {
       using backend = await open();
       for (const [index, rules] of RULES.entries()) {
         const globalEnd = index % 3 * 5;
-        const each = integerCase(middle * 100 + index, {
+        const each = tyingCase(middle * 100 + index, {
           shape: { numHeads: 4, numKvHeads: 2, headDim: 8 },
           format: KV_FORMATS[index % 2]!,
           chunkSize: [16, 64, 256][index % 3]!,
@@ -125,7 +138,7 @@ for (const { label, open } of machines) {
       async ({ globalEnd, middle, later, seed, ...rest }) => {
         const localStart = globalEnd + middle;
         const scope = { globalEnd, localStart, length: localStart + rest.queries + later };
-        const each = integerCase(seed, { ...rest, scope });
+        const each = tyingCase(seed, { ...rest, scope });
         deepEqual(await selectedOn(backend, each), await selectedOn(oracle, each));
       },
     );
@@ -295,12 +308,12 @@ interface AttendCase {
   readonly seed: number;
 }
 
-function attendInputs({ shape, scope, queries, seed }: AttendCase) {
+function attendInputs({ shape, format, scope, queries, seed }: AttendCase) {
   const { numHeads, numKvHeads, headDim } = shape;
   return {
     // Integers, so that backends select the same; the attention itself does not care.
     query: integers(seed, queries * numHeads * headDim, 2).map((x) => x / 2),
-    key: integers(seed + 1, scope.length * numKvHeads * headDim, 4).map((x) => x / 4),
+    key: tyingKeys(format, seed + 1, scope.length * numKvHeads, headDim).map((x) => x / 2),
     value: uniform(seed + 2, scope.length * numKvHeads * headDim),
   };
 }

@@ -249,7 +249,7 @@ for (const { label, open } of backends) {
     };
     const rope = createRope(1e4, SHAPE.headDim);
     const newCache = () =>
-      new KvCache(backend.kvStore({ numLayers: 1, ...SHAPE }, { format: "f16", chunkSize: 64 }));
+      new KvCache(backend.kvStore({ numLayers: 1, ...SHAPE }, { format: "i16", chunkSize: 64 }));
     const advance = async (cache: KvCache, from: Inputs, end: number) => {
       const results = [];
       while (cache.length < end) {

@@ -256,7 +256,7 @@ test("memory that ends stops the reading with an error, and what was read can st
   await rejects(writer.write(text(100_000)), (error) => {
     ok(error instanceof OutOfMemoryError);
     ok(error.requestedBytes > 0 && error.limitBytes === 40 * 2 ** 20);
-    ok(/KV cache.*f16.*shorter text/.test(error.message), error.message);
+    ok(/KV cache.*i16.*shorter text/.test(error.message), error.message);
     return true;
   });
   const { length, cacheBytes } = session.stats;

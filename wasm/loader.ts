@@ -14,13 +14,12 @@ export interface Kernels {
     ends: number,
     rope: number,
     scratch: number,
+    layout: number,
+    channels: number,
     stride: number,
     segmentsStride: number,
     endsStride: number,
-    headStride: number,
-    valueOffset: number,
     headDim: number,
-    half: number,
     group: number,
     rows: number,
     partRows: number,
@@ -98,10 +97,11 @@ export interface Kernels {
     out: number,
     query: number,
     stride: number,
+    layout: number,
+    channels: number,
     headDim: number,
     group: number,
     rows: number,
-    half: number,
   ): void;
   unpackRow(out: number, panels: number, row: number, quads: number, format: number): void;
   widen(out: number, from: number, count: number, format: number): void;
@@ -125,24 +125,34 @@ export interface Kernels {
   ): void;
   listBytes(queries: number, topK: number): number;
   packedQueryBytes(queries: number, quads: number): number;
-  scoreScratchBytes(quads: number): number;
+  scanScratchBytes(): number;
   selectKeys(
     lists: number,
     queries: number,
     segments: number,
     partStarts: number,
     scratch: number,
-    headStride: number,
-    valueOffset: number,
-    quads: number,
-    half: number,
+    layout: number,
     queriesPerHead: number,
     topK: number,
     weighting: number,
     runs: number,
+    fused: number,
     parts: number,
     start: number,
     end: number,
+  ): void;
+  storeKeys(
+    chunk: number,
+    layout: number,
+    channels: number,
+    scratch: number,
+    x: number,
+    xStride: number,
+    heads: number,
+    headDim: number,
+    row: number,
+    rows: number,
   ): void;
   storeRows(
     out: number,

@@ -28,8 +28,8 @@ interface Case {
 }
 
 const CASES: readonly Case[] = [
-  { shape: "Llama-3.2-1B", rows: [1, 64], format: "f16" },
-  { shape: "Llama-3.1-8B", rows: [1, 64], format: "f16" },
+  { shape: "Llama-3.2-1B", rows: [1, 64], format: "i16" },
+  { shape: "Llama-3.1-8B", rows: [1, 64], format: "i16" },
   { shape: "Llama-3.1-8B", rows: [64], format: "f32" },
 ];
 

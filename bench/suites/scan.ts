@@ -31,10 +31,10 @@ interface Case {
 
 const CASES: readonly Case[] = [
   { keys: 65_536, headDim: 128, queries: [8, 64], topK: 8, format: "f32" },
-  { keys: 65_536, headDim: 128, queries: [8, 64, 512], topK: 8, format: "f16" },
-  { keys: 65_536, headDim: 64, queries: [64], topK: 4, format: "f16" },
-  { keys: 262_144, headDim: 64, queries: [64], topK: 4, format: "f16" },
-  { keys: 1_048_576, headDim: 64, queries: [8], topK: 4, format: "f16" },
+  { keys: 65_536, headDim: 128, queries: [8, 64, 512], topK: 8, format: "i16" },
+  { keys: 65_536, headDim: 64, queries: [64], topK: 4, format: "i16" },
+  { keys: 262_144, headDim: 64, queries: [64], topK: 4, format: "i16" },
+  { keys: 1_048_576, headDim: 64, queries: [8], topK: 4, format: "i16" },
   { keys: 1_048_576, headDim: 128, queries: [1], topK: 8, format: "f32", alone: true },
 ];
 

@@ -32,8 +32,12 @@ export interface BackendOptions {
  */
 export type WeightFormat = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
 
-/** How the KV cache stores numbers. */
-export type KvFormat = "f32" | "f16";
+/**
+ * How the KV cache stores numbers. `i16`: keys as 15-bit integers and one f32 scale a token and KV head,
+ * their channels centred and weighed alike, of which selection reads the upper seven bits; values as f16.
+ * `f32`: as they came, for oracles, and the upper bits of keys besides.
+ */
+export type KvFormat = "f32" | "i16";
 
 /** A tensor in a file, and the way to its bytes. Row-major, little-endian, `rows * cols` numbers, no padding. */
 export interface WeightSource {
@@ -74,7 +78,7 @@ export interface AttentionShape {
 
 /** How a KV store keeps its tokens. */
 export interface KvStoreOptions {
-  /** Default `"f16"`: half the bytes, as is usual; `"f32"` for oracles. */
+  /** Default `"i16"`: the bytes of f16, and for keys eight times its precision. */
   readonly format?: KvFormat;
   /** Tokens per chunk, a multiple of 16. Default 256. */
   readonly chunkSize?: number;

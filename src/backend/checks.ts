@@ -54,15 +54,15 @@ export function resolveKvStore(
   if (headDim % 2 !== 0) {
     throw new RangeError(`Cannot make a KV store: headDim must be even, got ${headDim}`);
   }
-  const { format = "f16", chunkSize = 256 } = options;
+  const { format = "i16", chunkSize = 256 } = options;
   if (!Number.isSafeInteger(chunkSize) || chunkSize < 16 || chunkSize % 16 !== 0) {
     throw new RangeError(
       `Cannot make a KV store: chunkSize must be a multiple of 16 tokens, got ${chunkSize}`,
     );
   }
-  if (format !== "f16" && format !== "f32") {
+  if (format !== "i16" && format !== "f32") {
     throw new TypeError(
-      `Cannot make a KV store: format must be "f16" or "f32", got "${format}"`,
+      `Cannot make a KV store: format must be "i16" or "f32", got "${format}"`,
     );
   }
   return { format, chunkSize };

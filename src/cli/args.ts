@@ -269,8 +269,8 @@ function withReading(command: Command, defaults: { readonly maxTokens: number })
         .choices(["layer", "kvHead"]),
     )
     .addOption(
-      new Option("--cache-format <format>", "numbers of the cache").choices(["f16", "f32"])
-        .default("f16"),
+      new Option("--cache-format <format>", "numbers of the cache").choices(["i16", "f32"])
+        .default("i16"),
     )
     .optionsGroup("Writing:")
     .addOption(

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { KvFormat } from "../backend/backend.ts";
+import { kvBytesPerToken } from "../backend/kv_bytes.ts";
 import { summarizeDtypes } from "../files/tensor_table.ts";
 import { EMBEDDED_MODEL } from "../llama/load.ts";
 import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
@@ -29,8 +31,8 @@ export interface ModelSummary {
   readonly hasTokenizer: boolean;
   readonly questionForms: readonly string[];
   /** Keys and values of all layers. */
-  readonly cacheBytesPerToken: { readonly f16: number; readonly f32: number };
-  readonly cacheBytesPerMillionTokens: { readonly f16: number; readonly f32: number };
+  readonly cacheBytesPerToken: Readonly<Record<KvFormat, number>>;
+  readonly cacheBytesPerMillionTokens: Readonly<Record<KvFormat, number>>;
   /** The scope that suits the model, and whether the model or its trained length says so. */
   readonly scope: ScopeConfig;
   readonly scopeFrom: "profile" | "trained length";
@@ -55,7 +57,7 @@ export async function inspect(settings: InspectSettings): Promise<void> {
 export function summarizeModel(files: ModelFiles): ModelSummary {
   const { bosToken: _bos, eosTokens: _eos, ...shape } = files.config;
   const tensors = summarizeDtypes(files.tensors);
-  const f32 = 2 * 4 * shape.numLayers * shape.numKvHeads * shape.headDim;
+  const [i16, f32] = [kvBytesPerToken(shape, "i16"), kvBytesPerToken(shape, "f32")];
   const scope = files.profile?.scope ?? fitScope(shape.trainedLength);
   return {
     name: files.name,
@@ -66,8 +68,8 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     fileBytes: files.byteLength,
     hasTokenizer: files.tokenizer !== null || files.tensors.format === "gguf",
     questionForms: files.profile?.forms.map((form) => form.questions[0]!) ?? [],
-    cacheBytesPerToken: { f16: f32 / 2, f32 },
-    cacheBytesPerMillionTokens: { f16: f32 / 2 * MILLION, f32: f32 * MILLION },
+    cacheBytesPerToken: { i16, f32 },
+    cacheBytesPerMillionTokens: { i16: i16 * MILLION, f32: f32 * MILLION },
     scope,
     scopeFrom: files.profile?.scope ? "profile" : "trained length",
     scopeTokens: scopeBound(scope, 1),
@@ -108,11 +110,11 @@ function describeModel(summary: ModelSummary): string {
     ]),
     [
       "cache",
-      `${formatBytes(perToken.f16)} a token in f16, ${formatBytes(perToken.f32)} in f32`,
+      `${formatBytes(perToken.i16)} a token in i16, ${formatBytes(perToken.f32)} in f32`,
     ],
     [
       "  1M tokens",
-      `${formatBytes(perMillion.f16)} in f16, ${formatBytes(perMillion.f32)} in f32`,
+      `${formatBytes(perMillion.i16)} in i16, ${formatBytes(perMillion.f32)} in f32`,
     ],
     ["scope", `${describeScope(scope)} (from the ${summary.scopeFrom})`],
     ["step", plural(summary.stepSize, "token")],

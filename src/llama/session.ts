@@ -103,7 +103,7 @@ export class Session implements Disposable {
     } else {
       const { numLayers, numHeads, numKvHeads, headDim } = config;
       const shape = { numLayers, numHeads, numKvHeads, headDim };
-      this.#cache = new KvCache(backend.kvStore(shape, { format: options.kvFormat ?? "f16" }));
+      this.#cache = new KvCache(backend.kvStore(shape, { format: options.kvFormat ?? "i16" }));
       this.#log = new TokenLog(model.tokenizer.rules.tokenLength);
     }
     this.#hidden = backend.tensor(1, config.hiddenSize);

@@ -23,7 +23,7 @@ export interface SessionOptions {
    * only for a question and each generated token (default; reading is linear), or never.
    */
   readonly select?: "always" | "ask" | "never";
-  /** How keys and values are kept. Default `"f16"`. */
+  /** How keys and values are kept. Default `"i16"`. */
   readonly kvFormat?: KvFormat;
   /** Allows scopes beyond the trained length, where the model breaks: for baselines. */
   readonly beyondTrainedLength?: boolean;

@@ -6,8 +6,10 @@
 
 import { resolveKvStore } from "../checks.ts";
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
+import { channelsOf, type KeyChannels } from "../key_channels.ts";
 import type { Ledger } from "./ledger.ts";
 import { bytesOf, cloneNumbers, createNumbers, type Numbers, pack, unpack } from "./numbers.ts";
+import { roundKey } from "./round_key.ts";
 
 /** Some tokens' keys and values in all layers: [numLayers][chunkSize, numKvHeads * headDim]. */
 interface Chunk {
@@ -24,6 +26,8 @@ export class ReferenceKvStore implements KvStore {
   readonly chunkSize: number;
   readonly bytesPerToken: number;
   readonly #chunks: Chunk[] = [];
+  /** [numLayers][numKvHeads], of `i16`; set by the first tokens. */
+  readonly #channels: KeyChannels[][] = [];
   readonly #ledger: Ledger;
 
   constructor(shape: AttentionShape, options: KvStoreOptions, ledger: Ledger) {
@@ -32,7 +36,9 @@ export class ReferenceKvStore implements KvStore {
     this.shape = shape;
     this.format = format;
     this.chunkSize = chunkSize;
-    this.bytesPerToken = bytesOf(this.format, numLayers * 2 * numKvHeads * headDim);
+    const numbers = numLayers * numKvHeads * headDim;
+    // Keys of `i16` are kept as the f32 that they stand for.
+    this.bytesPerToken = bytesOf("f32", numbers) + bytesOf(this.#valueFormat, numbers);
     this.#ledger = ledger;
   }
 
@@ -44,16 +50,20 @@ export class ReferenceKvStore implements KvStore {
     return this.chunkSize * this.bytesPerToken;
   }
 
+  get #valueFormat(): "f32" | "f16" {
+    return this.format === "i16" ? "f16" : "f32";
+  }
+
   reserve(length: number): void {
     const numChunks = Math.ceil(length / this.chunkSize);
     const added = Math.max(0, numChunks - this.#chunks.length);
     this.#ledger.take(`${length} cached tokens`, added * this.#chunkBytes);
     const { numLayers, numKvHeads, headDim } = this.shape;
-    const layer = () => createNumbers(this.format, this.chunkSize * numKvHeads * headDim);
+    const size = this.chunkSize * numKvHeads * headDim;
     while (this.#chunks.length < numChunks) {
       this.#chunks.push({
-        keys: Array.from({ length: numLayers }, layer),
-        values: Array.from({ length: numLayers }, layer),
+        keys: Array.from({ length: numLayers }, () => createNumbers("f32", size)),
+        values: Array.from({ length: numLayers }, () => createNumbers(this.#valueFormat, size)),
         owners: 1,
       });
     }
@@ -81,6 +91,7 @@ export class ReferenceKvStore implements KvStore {
       fork.#chunks.push(chunk);
     }
     if (partial) fork.#chunks.push(copyOf(this.#chunks[numFull]!));
+    fork.#channels.push(...this.#channels);
     return fork;
   }
 
@@ -94,10 +105,11 @@ export class ReferenceKvStore implements KvStore {
           `${end} within the ${this.#chunks.length * this.chunkSize} reserved`,
       );
     }
+    if (start === 0) this.#channels[layer] = this.#channelsOf(key);
     for (let t = start, r = 0; t < end; t++, r++) {
       const chunk = this.#writable(Math.floor(t / this.chunkSize));
       const at = t % this.chunkSize * cols;
-      pack(chunk.keys[layer]!, at, key.subarray(r * cols, (r + 1) * cols));
+      pack(chunk.keys[layer]!, at, this.#rounded(layer, key.subarray(r * cols, (r + 1) * cols)));
       pack(chunk.values[layer]!, at, value.subarray(r * cols, (r + 1) * cols));
     }
   }
@@ -114,6 +126,31 @@ export class ReferenceKvStore implements KvStore {
 
   [Symbol.dispose](): void {
     this.truncate(0);
+  }
+
+  /** By KV head, of some tokens' keys. */
+  #channelsOf(key: Float32Array): KeyChannels[] {
+    const { numKvHeads, headDim } = this.shape;
+    const cols = numKvHeads * headDim;
+    return Array.from({ length: numKvHeads }, (_, head) => {
+      const rows: Float32Array[] = [];
+      for (let at = head * headDim; at < key.length; at += cols) {
+        rows.push(key.subarray(at, at + headDim));
+      }
+      return channelsOf(rows, headDim);
+    });
+  }
+
+  /** One token's keys as the format keeps them. */
+  #rounded(layer: number, key: Float32Array): Float32Array {
+    if (this.format === "f32") return key;
+    const { numKvHeads, headDim } = this.shape;
+    const rounded = new Float32Array(key.length);
+    for (let head = 0; head < numKvHeads; head++) {
+      const own = key.subarray(head * headDim, (head + 1) * headDim);
+      rounded.set(roundKey(own, this.#channels[layer]![head]!), head * headDim);
+    }
+    return rounded;
   }
 
   #chunk(t: number): Chunk {

@@ -277,24 +277,11 @@ class WasmBackend implements Backend {
   }
 
   append(store: KvStore, layer: number, start: number, key: Tensor, value: Tensor): void {
-    const { kernels } = this.#machine;
     const [to, keys, values] = [this.#store(store), this.#tensor(key), this.#tensor(value)];
     const { numKvHeads, headDim } = store.shape;
     checkShape("append", "key", key, key.rows, numKvHeads * headDim);
     checkShape("append", "value", value, key.rows, numKvHeads * headDim);
-    const { chunkSize, headStride, valueOffset, format } = to;
-    to.extend(layer, start, start + key.rows);
-    const half = format === "f16" ? 1 : 0;
-    for (let r = 0; r < key.rows;) {
-      const token = start + r;
-      const count = Math.min(key.rows - r, chunkSize - token % chunkSize);
-      const ptr = to.keyPtr(layer, token);
-      const from = r * keys.stride;
-      const sizes = [headStride, keys.stride, numKvHeads, headDim, half, count] as const;
-      kernels.storeRows(ptr, keys.ptr + from, ...sizes);
-      kernels.storeRows(ptr + valueOffset, values.ptr + from, ...sizes);
-      r += count;
-    }
+    to.append(layer, start, keys, values);
   }
 
   select(

@@ -7,12 +7,18 @@
 import { resolveKvStore } from "../checks.ts";
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
 import { OutOfMemoryError } from "../../errors.ts";
+import { channelsOf, plainChannels } from "../key_channels.ts";
+import { kvBytesPerToken } from "../kv_bytes.ts";
+import type { WasmTensor } from "./handles.ts";
 import type { Machine } from "./machine.ts";
 
 /** What to change when a chunk does not fit. */
-const ADVICE = 'keep the cache in "f16", or read a shorter text';
+const ADVICE = 'keep the cache in "i16", or read a shorter text';
 
-/** `chunkSize` tokens of all layers: [layer][KV head][keys, values][chunkSize][4 * quads]. */
+/** What precedes the channels: the layout's record, and room for their alignment. */
+const RECORD_BYTES = 64;
+
+/** `chunkSize` tokens of all layers: [layer][KV head], each as asm/kv_layout.ts says. */
 interface Chunk {
   readonly ptr: number;
   /** Stores that hold it; more than one must not write. */
@@ -27,15 +33,20 @@ export class WasmKvStore implements KvStore {
   readonly machine: Machine;
   /** Vectors of four in a head. */
   readonly quads: number;
-  /** Bytes from a token's key to the next token's. */
-  readonly rowBytes: number;
-  /** Bytes from a key to its value. */
-  readonly valueOffset: number;
+  /** Where the layout's record is. */
+  readonly layout: number;
+  /** Bytes from the start of a KV head's tokens to their exact keys. */
+  readonly exactAt: number;
+  /** Bytes from the start of a KV head's tokens to their values. */
+  readonly valuesAt: number;
   /** Bytes from a KV head to the next. */
   readonly headStride: number;
+  /** Bytes of one number of a value. */
+  readonly valueWidth: number;
   readonly #chunks: Chunk[] = [];
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
+  #disposed = false;
 
   constructor(machine: Machine, shape: AttentionShape, options: KvStoreOptions) {
     const { format, chunkSize } = resolveKvStore(shape, options);
@@ -44,13 +55,40 @@ export class WasmKvStore implements KvStore {
     this.format = format;
     this.chunkSize = chunkSize;
     this.quads = Math.ceil(shape.headDim / 4);
-    this.rowBytes = this.quads * (format === "f16" ? 8 : 16);
-    this.valueOffset = chunkSize * this.rowBytes;
-    this.headStride = 2 * this.valueOffset;
+    this.valueWidth = format === "i16" ? 2 : 4;
+    const plane = chunkSize * this.quads * 4;
+    const scales = chunkSize * 4;
+    this.exactAt = plane + scales;
+    this.valuesAt = this.exactAt + (format === "i16" ? plane : 4 * plane);
+    this.headStride = this.valuesAt + this.valueWidth * plane;
+    const { memory } = machine;
+    this.layout = memory.allocate(
+      RECORD_BYTES + shape.numLayers * this.#layerChannels,
+      "the KV cache's channels",
+      ADVICE,
+    );
+    memory.u32.set(
+      [this.quads, format === "i16" ? 1 : 0, plane, this.exactAt, this.valuesAt, this.headStride],
+      this.layout / 4,
+    );
+    const plain = plainChannels(this.quads * 4);
+    for (let i = 0; i < shape.numLayers * shape.numKvHeads; i++) {
+      memory.f32.set(plain, (this.channels(0) / 4) + i * plain.length);
+    }
+  }
+
+  /** Bytes of a layer's channels. */
+  get #layerChannels(): number {
+    return this.shape.numKvHeads * this.quads * 48;
+  }
+
+  /** Where a layer's channels are. */
+  channels(layer: number): number {
+    return this.layout + RECORD_BYTES + layer * this.#layerChannels;
   }
 
   get bytesPerToken(): number {
-    return this.shape.numLayers * this.shape.numKvHeads * 2 * this.rowBytes;
+    return kvBytesPerToken(this.shape, this.format);
   }
 
   get byteLength(): number {
@@ -58,7 +96,7 @@ export class WasmKvStore implements KvStore {
   }
 
   get #chunkBytes(): number {
-    return this.chunkSize * this.bytesPerToken;
+    return this.shape.numLayers * this.shape.numKvHeads * this.headStride;
   }
 
   reserve(length: number): void {
@@ -108,7 +146,16 @@ export class WasmKvStore implements KvStore {
     const { format, chunkSize } = this;
     const fork = new WasmKvStore(this.machine, this.shape, { format, chunkSize });
     const numFull = Math.floor(length / chunkSize);
-    const last = length % chunkSize > 0 ? [this.#copy(this.#chunks[numFull]!)] : [];
+    let last: Chunk[];
+    try {
+      last = length % chunkSize > 0 ? [this.#copy(this.#chunks[numFull]!)] : [];
+    } catch (error) {
+      fork[Symbol.dispose]();
+      throw error;
+    }
+    const channels = this.channels(0);
+    const end = this.channels(this.shape.numLayers);
+    this.machine.memory.u8.copyWithin(fork.channels(0), channels, end);
     for (const chunk of this.#chunks.slice(0, numFull)) {
       chunk.owners++;
       fork.#chunks.push(chunk);
@@ -118,11 +165,62 @@ export class WasmKvStore implements KvStore {
     return fork;
   }
 
-  /** Where the key of a token, layer and KV head 0 is. The token must be reserved. */
-  keyPtr(layer: number, token: number): number {
+  /** Where the chunk of a token has a layer's tokens of KV head 0. The token must be reserved. */
+  chunkPtr(layer: number, token: number): number {
     const chunk = this.#chunks[Math.floor(token / this.chunkSize)]!;
-    return chunk.ptr + layer * this.shape.numKvHeads * this.headStride +
-      token % this.chunkSize * this.rowBytes;
+    return chunk.ptr + layer * this.shape.numKvHeads * this.headStride;
+  }
+
+  /**
+   * Writes keys and values at tokens [start, start + rows).
+   *
+   * In `i16` the tokens that come first decide how the channels of all are centred and weighed; in `f32`
+   * channels stay as they are, so that a score is the plain dot.
+   */
+  append(layer: number, start: number, key: WasmTensor, value: WasmTensor): void {
+    const { kernels, memory } = this.machine;
+    const { numKvHeads, headDim } = this.shape;
+    this.#extend(layer, start, start + key.rows);
+    using frame = memory.frame();
+    const scratch = frame.take(this.quads * 16, "a key");
+    const channels = this.channels(layer);
+    if (start === 0 && this.format === "i16") this.#centre(channels, key);
+    for (let r = 0; r < key.rows;) {
+      const row = (start + r) % this.chunkSize;
+      const count = Math.min(key.rows - r, this.chunkSize - row);
+      const chunk = this.chunkPtr(layer, start + r);
+      const keys = key.ptr + r * key.stride;
+      const sizes = [numKvHeads, headDim, row, count] as const;
+      kernels.storeKeys(chunk, this.layout, channels, scratch, keys, key.stride, ...sizes);
+      kernels.storeRows(
+        chunk + this.valuesAt + row * this.quads * 4 * this.valueWidth,
+        value.ptr + r * value.stride,
+        this.headStride,
+        value.stride,
+        numKvHeads,
+        headDim,
+        this.valueWidth === 2 ? 1 : 0,
+        count,
+      );
+      r += count;
+    }
+  }
+
+  #centre(channels: number, key: WasmTensor): void {
+    const { numKvHeads, headDim } = this.shape;
+    const { f32 } = this.machine.memory;
+    const width = 4 * this.quads;
+    for (let head = 0; head < numKvHeads; head++) {
+      const rows = Array.from({ length: key.rows }, (_, r) => {
+        const at = (key.ptr + r * key.stride) / 4 + head * headDim;
+        return f32.subarray(at, at + headDim);
+      });
+      const { centres, weights, inverses } = channelsOf(rows, headDim);
+      const at = channels / 4 + head * 3 * width;
+      f32.set(centres, at);
+      f32.set(weights, at + width);
+      f32.set(inverses, at + 2 * width);
+    }
   }
 
   /**
@@ -130,7 +228,7 @@ export class WasmKvStore implements KvStore {
    *
    * @throws {RangeError} If they were not reserved.
    */
-  extend(layer: number, start: number, end: number): void {
+  #extend(layer: number, start: number, end: number): void {
     const room = this.#chunks.length * this.chunkSize;
     if (!(layer >= 0 && layer < this.shape.numLayers) || !(start >= 0) || end > room) {
       throw new RangeError(
@@ -164,6 +262,9 @@ export class WasmKvStore implements KvStore {
 
   [Symbol.dispose](): void {
     this.truncate(0);
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.machine.memory.free(this.layout);
   }
 
   #check(verb: string, length: number, most: number): void {

@@ -1,14 +1,17 @@
 /**
- * Which keys a kernel walks over: u32[4] records, asm/segment.ts.
+ * Which keys a kernel walks over: u32[5] records, asm/segment.ts.
  *
  * @module
  */
 
 import type { WasmKvStore } from "./kv_store.ts";
 
+/** Numbers of a record. */
+const RECORD = 5;
+
 /** Cuts a run of tokens at the edges of chunks. */
 export class SegmentList {
-  /** u32[segments, 4] */
+  /** u32[segments, 5] */
   readonly records: number[] = [];
   readonly #store: WasmKvStore;
   readonly #layer: number;
@@ -22,7 +25,17 @@ export class SegmentList {
 
   /** Records so far. */
   get length(): number {
-    return this.records.length / 4;
+    return this.records.length / RECORD;
+  }
+
+  /** Tokens of a segment. */
+  count(segment: number): number {
+    return this.records[segment * RECORD + 2]!;
+  }
+
+  /** Whether a run of block-max ends with a segment. */
+  endsRun(segment: number): boolean {
+    return this.records[segment * RECORD + 4] === 1;
   }
 
   /** Tokens in all runs so far. */
@@ -41,7 +54,8 @@ export class SegmentList {
     for (let t = start; t < end;) {
       const stop = Math.min(end, t - t % chunkSize + chunkSize);
       this.records.push(
-        this.#store.keyPtr(this.#layer, t),
+        this.#store.chunkPtr(this.#layer, t),
+        t % chunkSize,
         stop - t,
         first + t - start,
         endsRun && stop === end ? 1 : 0,

@@ -11,7 +11,7 @@ import type { WasmKvStore } from "./kv_store.ts";
 import { SegmentList } from "./segments.ts";
 import { type Ballot, spread } from "./votes.ts";
 
-/** What the kernels call the scores: `Weighting` in asm/score_keys.ts. */
+/** What the kernels call the scores: `Weighting` in asm/scan_keys.ts. */
 const WEIGHTINGS = { qk: 0, qkv1: 1, qkv2: 2 } as const;
 
 /** What a list has where it has no token: asm/top_k.ts. */
@@ -98,8 +98,8 @@ function pick(
 
   using frame = memory.frame();
   const listBytes = kernels.listBytes(queries, topK);
+  const channels = store.channels(layer);
   const queryBytes = kernels.packedQueryBytes(queries, quads);
-  const half = store.format === "f16" ? 1 : 0;
   const lists = frame.take(numKvHeads * parts * listBytes, "the best keys of each query");
   const packed = frame.take(numKvHeads * queryBytes, "queries");
   const segmentsPtr = frame.take(segments.records.length * 4, "the list of keys");
@@ -111,10 +111,11 @@ function pick(
       packed + head * queryBytes,
       query.ptr + head * group * headDim * 4,
       query.stride,
+      store.layout,
+      channels + head * quads * 48,
       headDim,
       group,
       query.rows,
-      half,
     );
   }
   crew.run({
@@ -125,18 +126,16 @@ function pick(
       segmentsPtr,
       partsPtr,
       0,
-      store.headStride,
-      store.valueOffset,
-      quads,
-      half,
+      store.layout,
       queries,
       topK,
       WEIGHTINGS[config.scores],
       blocks ? 1 : 0,
+      machine.dots.exact ? 1 : 0,
       parts,
     ],
     scratchAt: 4,
-    scratchBytes: kernels.scoreScratchBytes(quads),
+    scratchBytes: kernels.scanScratchBytes(),
     items: numKvHeads * parts,
     cost: middle * query.rows * numHeads * headDim,
   });
@@ -158,16 +157,17 @@ function pick(
 /** Where the parts of a scan begin, and the end: at segments, and at the start of a block-max run. */
 function cut(segments: SegmentList, most: number): number[] {
   const parts = Math.max(1, Math.min(most, Math.floor(segments.tokens / KEYS_PER_PART)));
-  const { records, length } = segments;
-  const whole = !records.some((_, i) => i % 4 === 3 && records[i] === 1);
+  const { length } = segments;
+  const ends = Array.from({ length }, (_, i) => segments.endsRun(i));
+  const whole = !ends.includes(true);
   const starts = [0];
   let tokens = 0;
   for (let i = 0; i < length; i++) {
-    const begins = whole || i === 0 || records[4 * i - 1] === 1;
+    const begins = whole || i === 0 || ends[i - 1]!;
     if (starts.length < parts && begins && tokens >= segments.tokens * starts.length / parts) {
       if (i > 0) starts.push(i);
     }
-    tokens += records[4 * i + 1]!;
+    tokens += segments.count(i);
   }
   return [...starts, length];
 }
