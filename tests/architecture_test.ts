@@ -38,6 +38,8 @@ const RULES: readonly Rule[] = [
   {
     from: "src/backend/wasm/",
     may: ["src/backend/wasm/", "src/backend/checks.ts", "wasm/loader.ts", ...contract],
+    // Node has workers of its own kind.
+    mayLazily: ["src/system/node_workers.ts"],
   },
   { from: "src/files/", may: ["src/files/", "src/errors.ts"] },
   { from: "src/text/", may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers"] },
