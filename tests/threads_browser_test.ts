@@ -8,7 +8,7 @@ import { buildBundles } from "./support/bundles.ts";
 
 const browser = findBrowser();
 const skip = browser === null && "there is no Chromium";
-if (skip) console.error(`!! ${skip}: threads in browsers are not tested`);
+if (skip) console.error(`!! ${skip}: the tests of threads in a browser were skipped`);
 
 const plan = {
   library: "/dist/browser/mod.js",

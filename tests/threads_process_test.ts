@@ -41,6 +41,7 @@ const node: Runtime = {
   library: "dist/node/mod.js",
   skip: spawnSync("node", ["--version"]).status !== 0 && "there is no Node",
 };
+if (node.skip) console.error(`!! ${node.skip}: the tests of threads in Node were skipped`);
 const runtimes: readonly Runtime[] = [
   ...deno
     ? [{ name: "Deno", command: [execPath, "run", "-A"], library: "mod.ts", skip: false } as const]
