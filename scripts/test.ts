@@ -14,6 +14,7 @@ interface Counts {
 
 const files = process.argv.length > 2 ? process.argv.slice(2) : ["tests/"];
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+const skips = new Set<string>();
 let broken = false;
 
 /** Runs one runner and adds up what its closing lines say. */
@@ -30,6 +31,8 @@ async function suite(
     counts[key] = Number([...output.matchAll(patterns[key])].at(-1)?.[1] ?? 0);
     total[key] += counts[key];
   }
+  // What a test file says aloud of all its tests that were skipped.
+  for (const [line] of output.matchAll(/^!! .*$/gm)) skips.add(line);
   if (code !== 0 || counts.passed === 0) {
     broken = true;
     console.error(`${name}: exit code ${code}, ${counts.passed} tests passed`);
@@ -48,10 +51,11 @@ await suite("Bun", await bun(), ["test", "--timeout", "300000"], {
 });
 
 if (!existsSync(`${ROOT}../shared`)) {
-  console.log(
-    "\n!! ../shared is not there: the tests against third-party models, tokenizers, texts and the " +
+  skips.add(
+    "!! ../shared is not there: the tests against third-party models, tokenizers, texts and the " +
       "authors' vectors were skipped",
   );
 }
+if (skips.size > 0) console.log(`\n${[...skips].join("\n")}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = broken || total.failed > 0 ? 1 : 0;

@@ -40,6 +40,8 @@ const RULES: readonly Rule[] = [
   {
     from: "src/backend/wasm/",
     may: ["src/backend/wasm/", "wasm/loader.ts", ...common, ...contract],
+    // Node has workers of its own kind.
+    mayLazily: ["src/system/node_workers.ts"],
   },
   { from: "src/files/", may: ["src/files/", "src/errors.ts"] },
   { from: "src/text/", may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers"] },

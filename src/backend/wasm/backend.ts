@@ -51,7 +51,7 @@ import {
 import { RotaryTables } from "./rotary.ts";
 import { select, WasmSelection } from "./select.ts";
 import { MAX_THREADS } from "./job.ts";
-import { canShareMemory, Crew, defaultThreads } from "./threads.ts";
+import { Crew, findWorkerHost, type WorkerHost } from "./threads.ts";
 import { Ballot } from "./votes.ts";
 
 /**
@@ -65,7 +65,8 @@ export async function openWasmBackend(
   options: BackendOptions = {},
   dots?: ByteDots,
 ): Promise<Backend> {
-  const { threads = defaultThreads(), memoryLimit = Infinity } = options;
+  const host = await findWorkerHost();
+  const { threads = host?.cores ?? 1, memoryLimit = Infinity } = options;
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw new RangeError(
       `Cannot open the wasm backend: threads must be an integer from 1 to ${MAX_THREADS}, got ${threads}`,
@@ -81,26 +82,23 @@ export async function openWasmBackend(
       "Cannot open the wasm backend: the engine must have WebAssembly SIMD, and this one has none",
     );
   }
-  const machine = await openMachine(
-    options.module,
-    canShareMemory() ? threads : 1,
-    memoryLimit,
-    dots,
-  );
+  const machine = await openMachine(options.module, host, threads, memoryLimit, dots);
   await machine.crew.start();
   return new WasmBackend(machine, threads);
 }
 
 async function openMachine(
   given: WebAssembly.Module | undefined,
-  threads: number,
+  host: WorkerHost | null,
+  wanted: number,
   limitBytes: number,
   dots?: ByteDots,
 ): Promise<Machine> {
+  const threads = host === null ? 1 : wanted;
   // A module that was compiled elsewhere may be of either kind; only trying tells.
   const kinds = given === undefined ? [threads > 1] : [threads > 1, threads === 1];
   let failure: unknown;
-  for (const shared of kinds.filter((shared) => !shared || canShareMemory())) {
+  for (const shared of kinds.filter((shared) => !shared || host !== null)) {
     const module = given ?? await compileKernels({ relaxed: hasRelaxedSimd(), shared });
     const created = createMemory(shared, limitBytes);
     try {
@@ -110,7 +108,7 @@ async function openMachine(
       return {
         memory: held,
         kernels,
-        crew: new Crew(held, kernels, module, shared ? threads : 1),
+        crew: new Crew(held, kernels, module, shared ? threads : 1, host),
         dots: dots ?? probeByteDots(kernels),
       };
     } catch (cause) {

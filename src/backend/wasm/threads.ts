@@ -25,15 +25,40 @@ const LEAST_COST = 200_000;
 /** How long a worker may take to start, in ms; 5 to 45 are usual. */
 const START_MS = 5000;
 
-/** What a host must have for more than one thread. */
-export function canShareMemory(): boolean {
-  return typeof SharedArrayBuffer === "function" && typeof Worker === "function";
+/** How workers are started here. */
+export interface WorkerHost {
+  /** How many threads to use where nobody says. */
+  readonly cores: number;
+  /**
+   * Starts worker.ts, without keeping the process from ending.
+   *
+   * @param ready Called when it posts a message.
+   * @param fail Called with the reason when it cannot be started, or has thrown.
+   * @returns How to post it a message.
+   */
+  start(ready: () => void, fail: (reason: string) => void): (message: unknown) => void;
 }
 
-/** How many threads to use where nobody says. */
-export function defaultThreads(): number {
-  if (!canShareMemory() || typeof navigator !== "object") return 1;
-  return Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1);
+/** What a host must have for more than one thread: shared memory and workers. Null if it has not. */
+export async function findWorkerHost(): Promise<WorkerHost | null> {
+  if (typeof SharedArrayBuffer !== "function") return null;
+  if (typeof Worker === "function") return { cores: atMost(webCores()), start: startWebWorker };
+  try {
+    // Not at the top, because only Node needs it and only Node has it.
+    const { cores, startWorker } = await import("../../system/node_workers.ts");
+    const file = new URL(isSource ? "./worker.ts" : "./worker.js", import.meta.url);
+    return { cores: atMost(cores), start: (...told) => startWorker(file, ...told) };
+  } catch {
+    return null;
+  }
+}
+
+function webCores(): number {
+  return typeof navigator === "object" ? navigator.hardwareConcurrency || 1 : 1;
+}
+
+function atMost(threads: number): number {
+  return Math.min(MAX_THREADS, threads);
 }
 
 /** Runs kernels, on as many threads as are awake. */
@@ -41,6 +66,7 @@ export class Crew implements Disposable {
   readonly #memory: Memory;
   readonly #kernels: Kernels;
   readonly #module: WebAssembly.Module;
+  readonly #host: WorkerHost | null;
   readonly #control: Int32Array | null;
   readonly #controlPtr: number;
   readonly #mayWait: boolean;
@@ -49,12 +75,22 @@ export class Crew implements Disposable {
   #scratch = 0;
   #scratchBytes = 0; // of each thread
 
-  /** @param threads More than 1 only if the memory is shared. */
-  constructor(memory: Memory, kernels: Kernels, module: WebAssembly.Module, threads: number) {
+  /**
+   * @param threads More than 1 only if the memory is shared.
+   * @param host Null only if there is 1 thread.
+   */
+  constructor(
+    memory: Memory,
+    kernels: Kernels,
+    module: WebAssembly.Module,
+    threads: number,
+    host: WorkerHost | null,
+  ) {
     this.#memory = memory;
     this.#kernels = kernels;
     this.#module = module;
     this.#threads = threads;
+    this.#host = host;
     this.#controlPtr = 0;
     this.#control = null;
     this.#mayWait = false;
@@ -81,21 +117,17 @@ export class Crew implements Disposable {
     return this.#memory.sizeOf(this.#scratch) + this.#memory.sizeOf(this.#controlPtr);
   }
 
-  /** Starts the workers that are missing; where they cannot start, there is one thread from now on. */
+  /** Starts the workers that are missing; where one cannot start, there is one thread from now on. */
   async start(): Promise<void> {
-    const starting: Promise<string | null>[] = [];
-    if (this.#control !== null) {
+    const starting: Promise<void>[] = [];
+    if (this.#control !== null && this.#host !== null) {
       for (;;) {
         const seat = takeSeat(this.#control, this.#threads);
         if (seat === 0) break;
-        starting.push(this.#startWorker(this.#control, seat));
+        starting.push(this.#startWorker(this.#host, this.#control, seat));
       }
     }
-    const failure = (await Promise.all(starting)).find((failure) => failure !== null);
-    if (failure !== undefined) {
-      this.#threads = 1;
-      this.#failure = failure;
-    }
+    await Promise.all(starting);
   }
 
   /** Runs a kernel over all its items. */
@@ -116,39 +148,37 @@ export class Crew implements Disposable {
 
   /** Dismisses the workers. */
   [Symbol.dispose](): void {
-    if (this.#control !== null) dismiss(this.#control);
+    if (this.#control === null) return;
+    dismiss(this.#control);
     this.#threads = 1;
+    this.#failure ??= "the backend has been disposed of";
   }
 
-  /** Resolves to null when the worker is there, or to why it will not come. */
-  #startWorker(control: Int32Array, seat: number): Promise<string | null> {
+  /** Resolves when the worker is there, or will not come. */
+  #startWorker(host: WorkerHost, control: Int32Array, seat: number): Promise<void> {
     return new Promise((resolve) => {
       const fail = (reason: string) => {
         clearTimeout(patience);
         leaveSeat(control, seat);
-        resolve(`a worker did not start: ${reason}`);
+        this.#threads = 1;
+        this.#failure ??= `a worker did not start: ${reason}`;
+        resolve();
       };
       // What is called Worker here may be another library's, and never answer.
       const patience = setTimeout(() => fail(`no answer within ${START_MS} ms`), START_MS);
+      const ready = () => {
+        clearTimeout(patience);
+        resolve();
+      };
       try {
-        const worker = openWorker();
-        // Bun would wait for it at the end of the process; Deno waits until it ends by itself.
-        (worker as { unref?(): void }).unref?.();
-        worker.onmessage = () => {
-          clearTimeout(patience);
-          resolve(null);
-        };
-        worker.onerror = (event) => {
-          event.preventDefault();
-          fail(event.message);
-        };
+        const post = host.start(ready, fail);
         const start: WorkerStart = {
           module: this.#module,
           memory: this.#memory.memory,
           control: this.#controlPtr,
           seat,
         };
-        worker.postMessage(start);
+        post(start);
       } catch (error) {
         fail(String(error));
       }
@@ -172,11 +202,24 @@ export class Crew implements Disposable {
 }
 
 /** The worker's file lies beside this one; a bundle has it beside itself, as worker.js. */
-function openWorker(): Worker {
+const isSource = import.meta.url.endsWith(".ts");
+
+function startWebWorker(
+  ready: () => void,
+  fail: (reason: string) => void,
+): (message: unknown) => void {
   // Two literals, because tools that bundle look for them.
-  return import.meta.url.endsWith(".ts")
+  const worker = isSource
     ? new Worker(new URL("./worker.ts", import.meta.url), { type: "module" })
     : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  // Bun would wait for it at the end of the process; Deno waits until it ends by itself.
+  (worker as { unref?(): void }).unref?.();
+  worker.onmessage = () => ready();
+  worker.onerror = (event) => {
+    event.preventDefault();
+    fail(event.message);
+  };
+  return (message) => worker.postMessage(message);
 }
 
 /** Whether this thread may sleep. */

@@ -16,17 +16,25 @@ export interface WorkerStart {
   readonly seat: number;
 }
 
-/** What there is of a worker's global scope. */
+/** A worker's way to the thread that started it: the web's global scope, or Node's port. */
 interface WorkerScope {
+  onmessage: ((event: MessageEvent<WorkerStart>) => void) | null;
   postMessage(message: unknown): void;
   close(): void;
 }
 
-addEventListener("message", async (event) => {
-  const { module, memory, control, seat } = (event as MessageEvent<WorkerStart>).data;
-  const scope = globalThis as unknown as WorkerScope;
-  const kernels = await instantiateKernels(module, memory);
-  scope.postMessage("ready");
-  follow(new Int32Array(memory.buffer, control, CONTROL_BYTES / 4), kernels, seat);
-  scope.close();
-});
+function work(scope: WorkerScope): void {
+  scope.onmessage = async ({ data: { module, memory, control, seat } }) => {
+    const kernels = await instantiateKernels(module, memory);
+    scope.postMessage("ready");
+    follow(new Int32Array(memory.buffer, control, CONTROL_BYTES / 4), kernels, seat);
+    scope.close();
+  };
+}
+
+if (typeof addEventListener === "function") work(globalThis as unknown as WorkerScope);
+else {
+  // Node's workers have no such global.
+  const { workerScope } = await import("../../system/node_workers.ts");
+  if (workerScope !== null) work(workerScope as unknown as WorkerScope);
+}
