@@ -6,6 +6,7 @@ import {
   type AskSettings,
   createProgram,
   type DemoSettings,
+  type FollowSettings,
   type GenerateSettings,
   type InspectSettings,
   parseCount,
@@ -15,6 +16,7 @@ import {
 
 interface Parsed {
   ask?: AskSettings;
+  follow?: FollowSettings;
   generate?: GenerateSettings;
   inspect?: InspectSettings;
   demo?: DemoSettings;
@@ -25,12 +27,14 @@ interface Parsed {
 /** Parses a command line; says which command would run, with what. */
 async function parse(...args: string[]): Promise<Parsed> {
   const parsed: Parsed = { out: "", error: "" };
-  const record = (name: "ask" | "generate" | "inspect" | "demo") => (settings: object) => {
-    Object.assign(parsed, { [name]: settings });
-    return Promise.resolve();
-  };
+  const record =
+    (name: "ask" | "follow" | "generate" | "inspect" | "demo") => (settings: object) => {
+      Object.assign(parsed, { [name]: settings });
+      return Promise.resolve();
+    };
   const program = createProgram({
     ask: record("ask"),
+    follow: record("follow"),
     generate: record("generate"),
     inspect: record("inspect"),
     demo: record("demo"),
@@ -80,6 +84,23 @@ test("ask without options leaves everything to the model's own settings", async 
     quiet: false,
     json: false,
   });
+});
+
+test("ask --follow needs no question, and knows where questions come from", async () => {
+  const { ask, follow } = await parse("ask", "--follow", "--json");
+  equal(ask, undefined);
+  equal(follow?.question, undefined);
+  equal(follow?.questions, undefined);
+  deepEqual([follow?.raw, follow?.json, follow?.maxTokens], [false, true, 64]);
+  const named = await parse("ask", "Why?", "--follow", "--questions", "q.txt", "--raw");
+  deepEqual(
+    [named.follow?.question, named.follow?.questions, named.follow?.raw],
+    ["Why?", "q.txt", true],
+  );
+  match(await refusal("ask"), /missing required argument 'question'.*--help/s);
+  await rejects(parse("ask", "Why?", "--questions", "q.txt"), /--questions goes with --follow/);
+  await rejects(parse("ask", "--follow", "--questions", "-"), /standard input is the text/);
+  await rejects(parse("ask", "--follow", "--trace", "t"), /--trace goes with one question/);
 });
 
 test("every option of ask arrives", async () => {
@@ -146,7 +167,7 @@ test("generate, inspect and demo take their arguments and defaults", async () =>
 
 test("wrong usage is refused with a reason and a hint", async () => {
   const wrong: [RegExp, ...string[]][] = [
-    [/unknown option '--foo'/, "ask", "--foo", "Why?"],
+    [/unknown option '--bar'/, "ask", "--bar", "Why?"],
     [/unknown command 'sing'/, "sing"],
     [/missing required argument 'question'/, "ask"],
     [/too many arguments/, "ask", "Why", "not?"],
