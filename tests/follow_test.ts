@@ -30,6 +30,8 @@ function isInstalled(command: string, ...args: string[]): boolean {
 }
 const skip = isMissing || !isInstalled("mkfifo", "--version") && "there is no mkfifo";
 const skipTerminal = isMissing || !isInstalled("script", "--version") && "there is no script";
+if (skip) console.error(`!! ${skip}: most tests of --follow were skipped`);
+else if (skipTerminal) console.error(`!! ${skipTerminal}: --follow on a terminal was not tested`);
 
 const folder = mkdtempSync(join(tmpdir(), "reattention-follow-"));
 const started = new Set<ChildProcess>();
@@ -158,6 +160,8 @@ test("questions of the command line and of a whole file wait for a pause, then n
   child.stdin!.write(PASS_KEY + FALCON);
   deepEqual(await ended, { status: 1, signal: null });
   equal(out(), "71432.\n7392148.\n71432.\n");
+  match(error(), /^question: What is the special magic number for quiet-falcon\?$/m);
+  match(error(), /^question: long long .*…$/m);
   match(error(), /^no answer: Cannot ask a question of \d+ tokens: .*trained length/m);
   match(error(), /^reattention: Cannot answer 1 of 4 questions\n$/m);
 });
@@ -209,10 +213,30 @@ test("an empty text is an error although questions could come", { skip }, async 
   const questions = questionsFifo();
   const { child, out, error, ended } = follow("--questions", questions.path);
   child.stdin!.end();
+  if (!deno && !bun) questions.end(); // Node waits for what it reads
   deepEqual(await ended, { status: 1, signal: null });
   equal(out(), "");
   match(error(), /^reattention: Cannot follow: .* standard input is empty\n$/);
+});
+
+// A file of which nothing can be read, though it can be opened.
+const broken = "/proc/self/mem";
+test("a text that cannot be read to its end can be asked about all the same", {
+  skip: skip || !existsSync(broken) && `there is no ${broken}`,
+}, async () => {
+  const path = join(folder, "before.txt");
+  writeFileSync(path, PASS_KEY);
+  const questions = questionsFifo();
+  const { out, error, until, ended } = follow(
+    ...["--file", path, "--file", broken, "--questions", questions.path, "--quiet"],
+  );
+  await until(() => error() !== "", "the failure");
+  match(error(), /^reading has stopped: Cannot read "\/proc\/self\/mem": .*\n$/);
+  questions.ask(ASK_KEY);
+  await until(() => out() === "71432.\n", "the answer");
   questions.end();
+  deepEqual(await ended, { status: 1, signal: null });
+  match(error(), /\nreattention: Cannot read "\/proc\/self\/mem": .*\n$/);
 });
 
 test("nobody reading the answers ends it", { skip }, async () => {
@@ -221,7 +245,7 @@ test("nobody reading the answers ends it", { skip }, async () => {
   child.stdin!.write(PASS_KEY);
   child.stdout!.destroy();
   questions.ask(ASK_KEY);
-  if (!deno && !bun) questions.end(); // Node ends when its reads do
+  if (!deno && !bun) questions.end(); // Node waits for what it reads
   deepEqual(await ended, { status: 0, signal: null }, error());
   ok(!/reattention:|EPIPE|Error/.test(error()), error());
 });
@@ -329,6 +353,19 @@ test("turns share the time by its length while two want it, and cost one alone n
   isSharing = true;
   const second = loop(answer, "answer", 10, 12);
   await Promise.all([second, loop(read, "read", 60, 2)]);
+});
+
+test("a party may wait for more than one turn, and gets them in order", async () => {
+  const [one, other] = createTurns(2) as [Turn, Turn];
+  const order: number[] = [];
+  await Promise.all([
+    one(() => order.push(0)),
+    one(() => order.push(1)),
+    other(() => order.push(2)),
+    one(() => order.push(3)),
+  ]);
+  deepEqual(order.filter((i) => i !== 2), [0, 1, 3]);
+  equal(order.length, 4);
 });
 
 test("a turn that fails passes on", async () => {

@@ -32,7 +32,7 @@ export async function feed(
   session: Session,
   text: Iterable<string> | AsyncIterable<string>,
   onPiece: (seconds: number) => Promise<void> = () => Promise.resolve(),
-  { largest = LARGEST, turn = (work) => work() }: FeedOptions = {},
+  { largest = LARGEST, turn = async (work) => await work() }: FeedOptions = {},
 ): Promise<number> {
   const writer = session.writable().getWriter();
   let seconds = 0;

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { OutOfMemoryError } from "../errors.ts";
 import type { Model } from "../llama/load.ts";
 import type { Session } from "../llama/session.ts";
 import {
@@ -21,7 +22,15 @@ import type { FollowSettings } from "./args.ts";
 import { warnOfUnknownForm } from "./ask.ts";
 import { feed } from "./feed.ts";
 import { createDesk, type Desk } from "./follow_desk.ts";
-import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./format.ts";
+import {
+  clip,
+  formatBytes,
+  formatCount,
+  formatRate,
+  formatSeconds,
+  plural,
+  printable,
+} from "./format.ts";
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { toJsonLine } from "./json.ts";
 import { createProgress } from "./progress.ts";
@@ -101,7 +110,7 @@ export async function follow(settings: FollowSettings): Promise<void> {
     await Promise.race([asking, reading.then(() => asking)]);
   } finally {
     // In a turn, so that no step is under way when the session goes.
-    await answerTurn(() => Promise.resolve(following.isOver = true));
+    await answerTurn(() => following.isOver = true);
   }
   await report(following);
 }
@@ -109,8 +118,11 @@ export async function follow(settings: FollowSettings): Promise<void> {
 /** Reads until the text ends; a failure is kept for the end, since what was read can be asked. */
 async function read(following: Following, sources: QuestionSources, turn: Turn): Promise<void> {
   const { session, inputs, desk, source } = following;
-  const whileWanted = <T>(work: () => Promise<T>) =>
-    turn(() => following.isOver ? Promise.reject(new Error("Nobody reads on")) : work());
+  const whileWanted: Turn = (work) =>
+    turn(() => {
+      if (following.isOver) throw new Error("Cannot read on: nobody wants it");
+      return work();
+    });
   const onPiece = (seconds: number) => desk.show(() => describeReading(session, inputs, seconds));
   try {
     await feed(session, source.text, onPiece, { largest: PIECE, turn: whileWanted });
@@ -118,14 +130,15 @@ async function read(following: Following, sources: QuestionSources, turn: Turn):
     if (following.isOver) return;
     following.failure = toError(error);
   }
-  if (session.length === 0) throw following.failure ?? nothingRead(inputs, "follow");
+  const length = textLength(session);
+  if (length === 0) throw following.failure ?? nothingRead(inputs, "follow");
   if (following.failure) {
     await desk.complain(`reading has stopped: ${following.failure.message}`);
   }
   if (sources.live === null) return;
   await desk.say(
     `${following.failure ? "what was read" : "the text has ended: all of it"} ` +
-      `(${plural(session.length, "token")}) can be asked about` +
+      `(${plural(length, "token")}) can be asked about` +
       (sources.isTyped ? " until Ctrl-D" : ""),
   );
 }
@@ -142,18 +155,27 @@ async function answerAll(
     hasBegun = true;
   });
   let last: Promise<void> = Promise.resolve();
-  const inOrder = (question: string) => last = last.then(() => answer(following, question, turn));
+  const inOrder = (work: () => Promise<void>) =>
+    last = last.then(async () => {
+      await desk.attend();
+      await work();
+      await desk.release();
+    });
+  const sayAndAnswer = async (question: string) => {
+    await desk.say(`question: ${clip(printable(question), standardError.columns - 11)}`);
+    await answer(following, question, turn);
+  };
 
   async function answerLive(questions: AsyncIterable<string>): Promise<void> {
     await desk.open();
     for await (const line of questions) {
-      await desk.attend();
-      if (line !== "") {
-        if (!hasBegun) await desk.say("nothing has been read yet: the question waits for it");
-        await begun;
-        await inOrder(line);
-      } else if (isTyped) await desk.say(await turn(() => Promise.resolve(status(following))));
-      await desk.release();
+      if (line === "") {
+        if (isTyped) await inOrder(async () => desk.say(await turn(() => status(following))));
+        continue;
+      }
+      if (!hasBegun) await desk.say("nothing has been read yet: the question waits for it");
+      await begun;
+      await inOrder(() => isTyped ? answer(following, line, turn) : sayAndAnswer(line));
     }
     await desk.close();
   }
@@ -162,20 +184,28 @@ async function answerAll(
   const answerEarly = async () => {
     await begun;
     await Promise.race([source.rests(PAUSE), ...(liveEnds ? [liveEnds] : [])]);
-    for await (const question of early) if (question !== "") await inOrder(question);
+    for await (const question of early) {
+      if (question !== "") await inOrder(() => sayAndAnswer(question));
+    }
   };
   await Promise.all([liveEnds, answerEarly()]);
 }
 
-/** How far the reading is, with what the session has not encoded yet. */
-function status({ session, inputs }: Following): string {
+/** Tokens of the text so far, with those that the session holds back; no piece must be under way. */
+function textLength(session: Session): number {
   try {
     using fork = session.fork();
-    return `so far ${plural(fork.length, "token")} (${formatBytes(inputs.byteLength)}); ` +
-      `${formatBytes(session.stats.cacheBytes)} of cache`;
+    return fork.length;
   } catch (error) {
-    return toError(error).message; // no memory
+    if (error instanceof OutOfMemoryError) return session.length;
+    throw error;
   }
+}
+
+/** How far the reading is. */
+function status({ session, inputs }: Following): string {
+  return `so far ${plural(textLength(session), "token")} (${formatBytes(inputs.byteLength)}); ` +
+    `${formatBytes(session.stats.cacheBytes)} of cache`;
 }
 
 /**
@@ -189,7 +219,6 @@ async function answer(following: Following, question: string, turn: Turn): Promi
   const asked = performance.now();
   const elapsed = () => (performance.now() - asked) / 1000;
   following.questions++;
-  await desk.attend();
   // A line that came just before the question counts, and may still be on its way.
   await Promise.race([source.rests(SETTLED), delay(PATIENCE)]);
   const before = session.stats.readTokens;
@@ -197,7 +226,7 @@ async function answer(following: Following, question: string, turn: Turn): Promi
   let bytesRead = 0;
   try {
     // Between two pieces, so that the fork has all of what was read.
-    using fork = await turn(() => Promise.resolve(session.fork()));
+    using fork = await turn(() => session.fork());
     tokensRead = fork.length;
     bytesRead = fork.byteOffset(tokensRead);
     if (question.length > MAX_QUESTION_LENGTH) {
@@ -231,7 +260,6 @@ async function answer(following: Following, question: string, turn: Turn): Promi
     }
     await desk.complain(`no answer: ${reason}`);
   }
-  await desk.release();
 }
 
 /** Each piece in a turn. */
@@ -266,18 +294,17 @@ function describeAnswer(
 
 /** What was done in all. */
 async function report(following: Following): Promise<void> {
-  const { settings, inputs, desk, failure, questions, failedQuestions } = following;
-  // A fork has what was not encoded yet; where the reading failed there may be no memory for one.
-  using fork = failure ? null : following.session.fork();
+  const { settings, session, inputs, desk, failure, questions, failedQuestions } = following;
   const say = (line: string) => desk.say(line);
   await sayReplaced(inputs, say);
-  const { length } = fork ?? following.session;
-  const { readTokens, readSeconds, cacheBytes, bytesPerToken } = following.session.stats;
+  const { readTokens, readSeconds, cacheBytes, bytesPerToken } = session.stats;
   // The last of it may not have been a step yet.
   const speed = readTokens === 0
     ? ""
     : ` in ${formatSeconds(readSeconds)}: ${formatRate(readTokens, readSeconds)}`;
-  await say(`read    ${plural(length, "token")} (${formatBytes(inputs.byteLength)})${speed}`);
+  await say(
+    `read    ${plural(textLength(session), "token")} (${formatBytes(inputs.byteLength)})${speed}`,
+  );
   await say(describeMemory(
     { cacheBytes, bytesPerToken, peakMemoryBytes: peakMemoryBytes() },
     settings.cacheFormat,

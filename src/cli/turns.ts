@@ -4,16 +4,16 @@
  * @module
  */
 
-/** Does some work when it is the party's turn; a party asks for one turn at a time. */
-export type Turn = <T>(work: () => Promise<T>) => Promise<T>;
+/** Does some work when it is the party's turn. */
+export type Turn = <T>(work: () => T | Promise<T>) => Promise<T>;
 
 interface Party {
   /** Milliseconds of work, or what counts as such. */
   used: number;
   /** Whether it did not want the turn when it was last passed on. */
   idle: boolean;
-  /** Starts its turn; null where it does not wait for one. */
-  start: (() => void) | null;
+  /** Start what it waits to do, in order. */
+  readonly waiting: (() => void)[];
 }
 
 /**
@@ -34,8 +34,8 @@ interface Party {
  * const [read, answer] = createTurns(2);
  * const order: string[] = [];
  * await Promise.all([
- *   read!(async () => void order.push("read")),
- *   answer!(async () => void order.push("answer")),
+ *   read!(() => order.push("read")),
+ *   answer!(() => order.push("answer")),
  * ]);
  * deepEqual(order, ["read", "answer"]);
  * ```
@@ -43,7 +43,7 @@ interface Party {
 export function createTurns(count: number, now: () => number = () => performance.now()): Turn[] {
   const parties: Party[] = Array.from(
     { length: count },
-    () => ({ used: 0, idle: true, start: null }),
+    () => ({ used: 0, idle: true, waiting: [] }),
   );
   let busy = false;
 
@@ -57,23 +57,21 @@ export function createTurns(count: number, now: () => number = () => performance
   };
 
   const passOn = async (): Promise<void> => {
-    if (parties.every(({ start }) => start === null)) {
+    if (parties.every(({ waiting }) => waiting.length === 0)) {
       busy = false;
       return;
     }
     // Whoever has just worked may want to go on and gets the time to say so; so do pipes and signals.
     await new Promise((resolve) => setTimeout(resolve, 0));
-    for (const party of parties) party.idle = party.start === null;
+    for (const party of parties) party.idle = party.waiting.length === 0;
     const next = parties.filter(({ idle }) => !idle).reduce((a, b) => b.used < a.used ? b : a);
-    const start = next.start!;
-    next.start = null;
-    start();
+    next.waiting.shift()!();
   };
 
-  return parties.map((party) => async <T>(work: () => Promise<T>): Promise<T> => {
+  return parties.map((party) => async <T>(work: () => T | Promise<T>): Promise<T> => {
     if (busy) {
       arrive(party);
-      await new Promise<void>((resolve) => party.start = resolve);
+      await new Promise<void>((resolve) => party.waiting.push(resolve));
     } else {
       busy = true;
       for (const other of parties) other.idle = other !== party;
