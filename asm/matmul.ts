@@ -1,6 +1,6 @@
 import { Format, loadBf16x4, loadFiniteF16x4 } from "./convert";
 import { maxLanes } from "./simd";
-import { dot1, dot1Bf16, dot1F16, dot2, PANEL, QUAD_BYTES } from "./tile";
+import { dot1, dot1Bf16, dot1F16, dotPairs, PANEL, QUAD_BYTES } from "./tile";
 
 /** Rows that are multiplied with one panel before the next: those that stay in the L2 cache. */
 // @ts-ignore: decorator
@@ -21,15 +21,11 @@ function panelRows(
   quads: u32,
   rows: u32,
 ): void {
-  let out = outPtr;
-  let row = rowsPtr;
-  let i: u32 = 0;
-  for (; i + 1 < rows; i += 2) {
-    dot2(out, outStride, row, rowStride, panelPtr, quads);
-    out += outStride << 1;
-    row += rowStride << 1;
+  dotPairs(outPtr, outStride, rowsPtr, rowStride, panelPtr, quads, rows >> 1);
+  if (rows & 1) {
+    const last = <usize>rows - 1;
+    dot1(outPtr + last * outStride, rowsPtr + last * rowStride, panelPtr, quads);
   }
-  if (i < rows) dot1(out, row, panelPtr, quads);
 }
 
 /** A panel of 16-bit numbers to f32. f16 infinities become 2^16: weights have none. */
