@@ -21,6 +21,9 @@ const DECODE: usize = memory.data<u32>([
 /** Where the mask of {@link scaledF16} is, to be loaded once outside a loop. */
 export const F16_MASK: usize = DECODE;
 
+/** Where 2^112 is, which makes that the number itself. */
+export const F16_FACTOR: usize = DECODE + 16;
+
 /**
  * Four f16, sign-extended to lanes, as f32 times 2^-112, subnormals included; infinities and NaN come
  * out as if the numbers went on.
@@ -41,7 +44,7 @@ export function bf16(lanes: v128): v128 {
 /** Four f16 at `ptr` as f32, subnormals included; infinities and NaN come out as 2^16 and more. */
 // @ts-ignore: decorator
 @inline
-export function loadFiniteF16x4(ptr: usize): v128 {
+function loadFiniteF16x4(ptr: usize): v128 {
   return f32x4.mul(scaledF16(v128.load_ext<i16>(ptr), v128.load(DECODE)), v128.load(DECODE, 16));
 }
 

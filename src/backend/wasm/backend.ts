@@ -264,7 +264,16 @@ class WasmBackend implements Backend {
     const [to, a, b] = [this.#tensor(out), this.#tensor(gate), this.#tensor(up)];
     checkShape("gate", "out", out, gate.rows, gate.cols);
     checkShape("gate", "up", up, gate.rows, gate.cols);
-    this.#machine.kernels.swiGlu(to.ptr, a.ptr, b.ptr, 0, a.rows * a.quads);
+    const items = a.rows * a.quads;
+    this.#machine.crew.run({
+      kernel: "swiGlu",
+      args: [to.ptr, a.ptr, b.ptr],
+      scratchAt: -1,
+      scratchBytes: 0,
+      items,
+      // A quad takes about as long as 150 multiplications.
+      cost: items * 150,
+    });
   }
 
   add(out: Tensor, a: Tensor, b: Tensor): void {

@@ -18,6 +18,7 @@ export const SHARED_KERNELS = [
   "matmulQuantised",
   "quantizeRows",
   "selectKeys",
+  "swiGlu",
 ] as const;
 
 /** A kernel whose last two arguments are a range of work, and one of whose others may be scratch. */
@@ -43,7 +44,7 @@ const FAILED = 3; // workers that trapped
 const LEAVE = 4; // whether all workers shall end
 const KERNEL = 5;
 const ITEMS = 6;
-const GRAIN = 7; // items taken at once
+const SHARES = 7; // of what is left, one is taken at once
 const SCRATCH = 8;
 const SCRATCH_BYTES = 9; // of each thread
 const SCRATCH_AT = 10;
@@ -71,11 +72,14 @@ function takeItems(control: Int32Array, kernels: Kernels, seat: number): void {
   if (scratchAt >= 0) args[scratchAt] = control[SCRATCH]! + seat * control[SCRATCH_BYTES]!;
   const kernel = kernels[SHARED_KERNELS[control[KERNEL]!]!] as (...args: number[]) => void;
   const items = control[ITEMS]!;
-  const grain = control[GRAIN]!;
+  const shares = control[SHARES]!;
   for (;;) {
-    const start = Atomics.add(control, NEXT, grain);
+    const start = Atomics.load(control, NEXT);
     if (start >= items) return;
-    kernel(...args, start, Math.min(items, start + grain));
+    // Less and less at once, so that all end together: equal parts would leave one thread with one
+    // part more than another, 7 % of a small matrix.
+    const end = start + Math.ceil((items - start) / shares);
+    if (Atomics.compareExchange(control, NEXT, start, end) === start) kernel(...args, start, end);
   }
 }
 
@@ -96,7 +100,7 @@ export function lead(
 ): void {
   control[KERNEL] = SHARED_KERNELS.indexOf(job.kernel);
   control[ITEMS] = job.items;
-  control[GRAIN] = Math.max(1, Math.floor(job.items / (threads * 4)));
+  control[SHARES] = threads * 3;
   control[SCRATCH] = scratch;
   control[SCRATCH_BYTES] = scratchBytes;
   control[SCRATCH_AT] = job.scratchAt;
