@@ -2,7 +2,7 @@ import { exp4 } from "./exp";
 import { gatherKeys, gatherValues } from "./gather";
 import { channelBytes, kvHeadStride } from "./kv_layout";
 import { rotate, ropeAngles } from "./rope";
-import { SEGMENT_BYTES, segmentChunk, segmentCount, segmentFirst, segmentRow } from "./segment";
+import { SEGMENT_BYTES, segmentCount, segmentFirst, segmentKeys, segmentRow, segmentValues } from "./segment";
 import { madd, maxLanes, sumLanes } from "./simd";
 import { dot1, dot2, PANEL, QUAD_BYTES } from "./tile";
 
@@ -297,12 +297,12 @@ export function attend(
         let s = segment, u = used;
         while (at < count) {
           const piece = min(count - at, segmentCount(s) - u);
-          const chunk = segmentChunk(s) + <usize>head * kvHeadStride(layoutPtr);
           const row = segmentRow(s) + u;
           const rowsPtr = gathered + <usize>at * queryBytes;
-          if (pass) gatherValues(rowsPtr, chunk, layoutPtr, row, piece);
+          if (pass) gatherValues(rowsPtr, segmentValues(s), layoutPtr, head, row, piece);
           else {
-            gatherKeys(rowsPtr, chunk, layoutPtr, centres, row, piece);
+            const keys = segmentKeys(s) + <usize>head * kvHeadStride(layoutPtr);
+            gatherKeys(rowsPtr, keys, layoutPtr, centres, row, piece);
             const table = anglesAt(ropePtr, angles, pairs, segmentFirst(s) + u, piece);
             placeKeys(keyPanels, rowsPtr, table, quads, pairs, at, piece);
           }

@@ -145,7 +145,7 @@ for (const build of builds) {
     const numbers = Float32Array.from(values);
     const from = bench.place(numbers);
     const out = bench.place(numbers.length);
-    bench.kernels.storeRows(out, from, 0, numbers.length * 4, 1, numbers.length, 1, 1);
+    bench.kernels.storeRows(out, from, numbers.length * 4, 1, numbers.length, 1, 1);
     numbers.forEach((x, i) => {
       const actual = valueOfF16(bench.u16[out / 2 + i]!);
       ok(Object.is(actual, roundToF16(x)), `${x} became ${actual}, not ${roundToF16(x)}`);

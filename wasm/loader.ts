@@ -157,7 +157,6 @@ export interface Kernels {
   storeRows(
     out: number,
     x: number,
-    headStride: number,
     xStride: number,
     heads: number,
     headDim: number,
@@ -233,6 +232,11 @@ export async function instantiateKernels(
 ): Promise<Kernels> {
   const instance = await WebAssembly.instantiate(module, { env: { memory } });
   return instance.exports as unknown as Kernels;
+}
+
+/** The same at once, for another memory of a module that was instantiated before. */
+export function instantiateMore(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
 }
 
 /** Which build an instance is. */

@@ -6,9 +6,9 @@
 
 import type { Rope } from "../../reattention/rope.ts";
 import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
+import { giveBack, lend, lendEmpty } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import type { WasmKvStore } from "./kv_store.ts";
-import type { RotaryTables } from "./rotary.ts";
 import { SegmentList } from "./segments.ts";
 import type { WasmSelection } from "./select.ts";
 
@@ -17,7 +17,6 @@ const QUERIES_PER_PART = 256;
 
 /** The verb `attend`: see Backend. */
 export function attend(
-  tables: RotaryTables,
   out: WasmTensor,
   query: WasmTensor,
   store: WasmKvStore,
@@ -27,7 +26,8 @@ export function attend(
   rope: Rope,
   positions: ScopeConfig["positions"],
 ): void {
-  const { memory, kernels, crew } = store.machine;
+  const home = store.home(layer);
+  const { memory, kernels, crew } = home;
   const { numHeads, numKvHeads, headDim } = store.shape;
   const { rows } = query;
   if (rows === 0) return;
@@ -37,9 +37,10 @@ export function attend(
     ? selected.map((runs) => segmentsOf(store, layer, scope, runs, positions))
     : [segmentsOf(store, layer, scope, selected[0] ?? new Uint32Array(0), positions)];
   const longest = Math.max(...lists.map(({ tokens }) => tokens));
-  const ropePtr = tables.cover(rope, positions === "scope" ? longest : scope.length);
+  const ropePtr = home.rotary.cover(rope, positions === "scope" ? longest : scope.length);
 
   using frame = memory.frame();
+  const [to, from] = [lendEmpty(frame, out, home), lend(frame, query, home)];
   const stride = Math.max(...lists.map(({ records }) => records.length)) * 4;
   const segmentsPtr = frame.take(lists.length * stride, "the list of keys");
   const endsPtr = frame.take(lists.length * 8, "the list of keys");
@@ -57,18 +58,18 @@ export function attend(
     Math.min(rows, Math.floor(QUERIES_PER_PART / group), Math.ceil(rows / wanted)),
   );
   const parts = Math.ceil(rows / partRows);
-  crew.run({
+  crew.run(home.number, {
     kernel: "attend",
     args: [
-      out.ptr,
-      query.ptr,
+      to.ptr,
+      from.ptr,
       segmentsPtr,
       endsPtr,
       ropePtr,
       0,
-      store.layout,
+      store.layout(layer),
       store.channels(layer),
-      query.stride,
+      from.stride,
       perHead ? stride : 0,
       perHead ? 8 : 0,
       headDim,
@@ -82,6 +83,7 @@ export function attend(
     items: numKvHeads * parts,
     cost: 2 * longest * (rows + 16) * numHeads * headDim,
   });
+  giveBack(out, to);
 }
 
 /** global | selected | local with their positions: 0..n-1, or the true ones. */

@@ -49,7 +49,8 @@ const SCRATCH = 8;
 const SCRATCH_BYTES = 9; // of each thread
 const SCRATCH_AT = 10;
 const NUM_ARGS = 11;
-const ARGS = 12;
+const ARENA = 12; // which of the backend's memories the job works in
+const ARGS = 13;
 const MAX_ARGS = 20;
 const SEATS = ARGS + MAX_ARGS;
 
@@ -86,12 +87,14 @@ function takeItems(control: Int32Array, kernels: Kernels, seat: number): void {
 /**
  * The caller's side of a job.
  *
+ * @param kernels Those of the memory that the job works in, and which of the backend's memories it is.
  * @param scratch Where the scratch of all threads is, one after the other.
  * @param mayWait Whether this thread may sleep: a browser's main thread may not.
  */
 export function lead(
   control: Int32Array,
   kernels: Kernels,
+  arena: number,
   job: Job,
   scratch: number,
   scratchBytes: number,
@@ -105,6 +108,7 @@ export function lead(
   control[SCRATCH_BYTES] = scratchBytes;
   control[SCRATCH_AT] = job.scratchAt;
   control[NUM_ARGS] = job.args.length;
+  control[ARENA] = arena;
   control.set(job.args, ARGS);
   Atomics.store(control, NEXT, 0);
   Atomics.add(control, GATE, 1);
@@ -124,8 +128,13 @@ export function lead(
   }
 }
 
-/** A worker's side: joins jobs until it is told to leave, or none has come for a second. */
-export function follow(control: Int32Array, kernels: Kernels, seat: number): void {
+/**
+ * A worker's side: joins jobs until it is told to leave, or none has come for a second, or one has come in a
+ * memory that it does not know: who comes in its place will know it.
+ *
+ * @param arenas Kernels of each memory.
+ */
+export function follow(control: Int32Array, arenas: readonly Kernels[], seat: number): void {
   let seen = 0;
   let idleSince = performance.now();
   while (Atomics.load(control, LEAVE) === 0) {
@@ -138,14 +147,20 @@ export function follow(control: Int32Array, kernels: Kernels, seat: number): voi
     }
     seen = gate;
     Atomics.add(control, INSIDE, 1);
+    let known = true;
     try {
-      if (Atomics.load(control, GATE) === gate) takeItems(control, kernels, seat);
+      if (Atomics.load(control, GATE) === gate) {
+        const kernels = arenas[control[ARENA]!];
+        known = kernels !== undefined;
+        if (kernels !== undefined) takeItems(control, kernels, seat);
+      }
     } catch {
       Atomics.add(control, FAILED, 1);
     } finally {
       Atomics.sub(control, INSIDE, 1);
       Atomics.notify(control, INSIDE);
     }
+    if (!known) break;
     idleSince = performance.now();
   }
   Atomics.store(control, SEATS + seat, 0);

@@ -1,5 +1,5 @@
 /**
- * Which keys a kernel walks over: u32[5] records, asm/segment.ts.
+ * Which keys a kernel walks over: u32[6] records, asm/segment.ts.
  *
  * @module
  */
@@ -7,11 +7,11 @@
 import type { WasmKvStore } from "./kv_store.ts";
 
 /** Numbers of a record. */
-const RECORD = 5;
+const RECORD = 6;
 
 /** Cuts a run of tokens at the edges of chunks. */
 export class SegmentList {
-  /** u32[segments, 5] */
+  /** u32[segments, 6] */
   readonly records: number[] = [];
   readonly #store: WasmKvStore;
   readonly #layer: number;
@@ -30,12 +30,12 @@ export class SegmentList {
 
   /** Tokens of a segment. */
   count(segment: number): number {
-    return this.records[segment * RECORD + 2]!;
+    return this.records[segment * RECORD + 3]!;
   }
 
   /** Whether a run of block-max ends with a segment. */
   endsRun(segment: number): boolean {
-    return this.records[segment * RECORD + 4] === 1;
+    return this.records[segment * RECORD + 5] === 1;
   }
 
   /** Tokens in all runs so far. */
@@ -53,8 +53,10 @@ export class SegmentList {
     const { chunkSize } = this.#store;
     for (let t = start; t < end;) {
       const stop = Math.min(end, t - t % chunkSize + chunkSize);
+      const { keys, values } = this.#store.block(this.#layer, t);
       this.records.push(
-        this.#store.chunkPtr(this.#layer, t),
+        keys,
+        values,
         t % chunkSize,
         stop - t,
         first + t - start,
