@@ -9,6 +9,7 @@ import {
   type GenerateSettings,
   type InspectSettings,
   parseCount,
+  parseLayers,
   UsageError,
   VERSION,
 } from "../src/cli/args.ts";
@@ -69,6 +70,7 @@ test("ask without options leaves everything to the model's own settings", async 
     scope: {},
     stepSize: undefined,
     select: "ask",
+    selectLayers: undefined,
     cacheFormat: "f16",
     files: [],
     maxTokens: 64,
@@ -86,7 +88,8 @@ test("every option of ask arrives", async () => {
   const { ask } = await parse(
     ...["ask", "--model", "m", "--backend", "reference", "--threads", "2", "--global", "16"],
     ...["--local", "240", "--top-k", "4", "--spans", "8", "--span", "16", "--step", "32"],
-    ...["--select", "always", "--sharing", "kvHead", "--cache-format", "f32"],
+    ...["--select", "always", "--select-layers", "1,8-10", "--sharing", "kvHead"],
+    ...["--cache-format", "f32"],
     ...["--max-tokens", "1K", "--temperature", "0.7", "--top-p", "0.9", "--seed", "-5"],
     ...["--file", "a", "--file", "b", "--stop", "x", "--trace", "t", "--quiet", "--json", "--raw"],
     "Why?",
@@ -107,6 +110,7 @@ test("every option of ask arrives", async () => {
     },
     stepSize: 32,
     select: "always",
+    selectLayers: [1, 8, 9, 10],
     cacheFormat: "f32",
     files: ["a", "b"],
     maxTokens: 1024,
@@ -152,6 +156,7 @@ test("wrong usage is refused with a reason and a hint", async () => {
     [/too many arguments/, "ask", "Why", "not?"],
     [/Allowed choices are auto, wasm, reference/, "ask", "--backend", "gpu", "Why?"],
     [/Allowed choices are always, ask, never/, "ask", "--select", "often", "Why?"],
+    [/It must be layers, the first is 0/, "ask", "--select-layers", "2-1", "Why?"],
     [/whole number of at least 1/, "ask", "--threads", "0", "Why?"],
     [/whole number of at least 0/, "ask", "--top-k", "-1", "Why?"],
     [/It must be even/, "ask", "--span", "7", "Why?"],
@@ -183,6 +188,16 @@ test("counts may have thousands marks and binary suffixes, and must be whole", (
     throws(() => parseCount(text), /It must be a whole number/, text);
   }
   throws(() => parseCount("99999999999999999999"), /It must be a whole number/);
+});
+
+test("layers are a list of numbers and ranges, or all", () => {
+  equal(parseLayers("all"), "all");
+  deepEqual(parseLayers("1"), [1]);
+  deepEqual(parseLayers("0, 2"), [0, 2]);
+  deepEqual(parseLayers("8-11,15"), [8, 9, 10, 11, 15]);
+  for (const text of ["", ",", "1,", "-1", "1-", "3-2", "1.5", "a", "1 2", "12345"]) {
+    throws(() => parseLayers(text), /It must be layers, the first is 0/, text);
+  }
 });
 
 test("--help of each command names its options and fits 100 columns", async () => {

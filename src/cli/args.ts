@@ -26,6 +26,8 @@ export interface ReadSettings extends ModelSettings {
   readonly scope: Partial<ScopeConfig>;
   readonly stepSize?: number;
   readonly select: "always" | "ask" | "never";
+  /** Undefined: as the model's profile says. */
+  readonly selectLayers?: readonly number[] | "all";
   readonly cacheFormat: KvFormat;
   /** Paths, in order; `-` is standard input. */
   readonly files: readonly string[];
@@ -265,6 +267,12 @@ function withReading(command: Command, defaults: { readonly maxTokens: number })
       ).choices(["always", "ask", "never"]).default("ask"),
     )
     .addOption(
+      new Option(
+        "--select-layers <list>",
+        "the layers that select, such as 1,2 or 8-11,15; the first is 0; or all",
+      ).argParser(parseLayers),
+    )
+    .addOption(
       new Option("--sharing <unit>", "one selection for a layer, or one for each of its KV heads")
         .choices(["layer", "kvHead"]),
     )
@@ -321,6 +329,7 @@ function toReadSettings(options: Record<string, unknown>): ReadSettings {
     scope: Object.fromEntries(given) as Partial<ScopeConfig>,
     stepSize: options.step as number | undefined,
     select: options.select as ReadSettings["select"],
+    selectLayers: options.selectLayers as ReadSettings["selectLayers"],
     cacheFormat: options.cacheFormat as KvFormat,
     files: (options.file ?? []) as string[],
     maxTokens: options.maxTokens as number,
@@ -351,6 +360,24 @@ export function parseCount(text: string, least = 0, infinite = false): number {
     );
   }
   return value;
+}
+
+/**
+ * `1,2`, `8-11,15`, `all`.
+ *
+ * @throws {InvalidArgumentError} If it is no list of layers.
+ */
+export function parseLayers(text: string): readonly number[] | "all" {
+  if (/^all$/i.test(text.trim())) return "all";
+  return text.split(",").flatMap((part) => {
+    const [, first, last = first] = /^\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?$/.exec(part) ?? [];
+    if (first === undefined || Number(last) < Number(first)) {
+      throw new InvalidArgumentError(
+        'It must be layers, the first is 0, such as 1,2 or 8-11,15; or "all".',
+      );
+    }
+    return Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => Number(first) + i);
+  });
 }
 
 function count(least: number, infinite = false): (text: string) => number {
