@@ -1,11 +1,11 @@
 /**
- * Negative log-likelihoods of a text's tokens by several methods, over the same tokens.
+ * Perplexity of a text by several methods, over the same tokens.
  *
  * @module
  */
 
+import { negativeLogLikelihoods } from "../../src/llama/likelihood.ts";
 import type { Model } from "../../src/llama/load.ts";
-import { KvCache } from "../../src/reattention/kv_cache.ts";
 import { fitScope, FULL_ATTENTION, type ScopeConfig } from "../../src/reattention/scope.ts";
 
 /** A method's result. */
@@ -14,47 +14,6 @@ export interface Perplexity {
   /** What each scored token could read. */
   readonly context: string;
   readonly perplexity: number;
-}
-
-/** -ln p of each token from `from` on, after reading those before it. */
-export async function negativeLogLikelihoods(
-  model: Model,
-  tokens: Uint32Array,
-  from: number,
-  options: { readonly scope: ScopeConfig; readonly stepSize: number },
-): Promise<number[]> {
-  const { backend, llama, config } = model;
-  const { numLayers, numHeads, numKvHeads, headDim, vocabSize } = config;
-  using cache = new KvCache(
-    backend.kvStore({ numLayers, numHeads, numKvHeads, headDim }),
-  );
-  using out = backend.tensor(options.stepSize, vocabSize);
-  const losses: number[] = [];
-  for (let start = 0; start < tokens.length - 1; start += options.stepSize) {
-    const end = Math.min(tokens.length - 1, start + options.stepSize);
-    const wantsHidden = end >= from;
-    const hidden = llama.forward(tokens.slice(start, end), cache, {
-      scope: options.scope,
-      selects: true,
-      wantsHidden,
-    });
-    if (!wantsHidden) continue;
-    const logits = backend.rows(out, 0, end - start);
-    llama.logits(logits, hidden);
-    const values = await backend.read(logits);
-    for (let t = Math.max(from, start + 1); t <= end; t++) {
-      const row = values.subarray(
-        (t - 1 - start) * vocabSize,
-        (t - start) * vocabSize,
-      );
-      let greatest = -Infinity;
-      for (const value of row) greatest = Math.max(greatest, value);
-      let sum = 0;
-      for (const value of row) sum += Math.exp(value - greatest);
-      losses.push(Math.log(sum) + greatest - row[tokens[t]!]!);
-    }
-  }
-  return losses;
 }
 
 /**
