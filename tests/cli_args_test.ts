@@ -4,6 +4,8 @@ import { test } from "node:test";
 import { CommanderError } from "commander";
 import {
   type AskSettings,
+  type CalibrateSettings,
+  type Commands,
   createProgram,
   type DemoSettings,
   type GenerateSettings,
@@ -19,6 +21,7 @@ interface Parsed {
   generate?: GenerateSettings;
   inspect?: InspectSettings;
   demo?: DemoSettings;
+  calibrate?: CalibrateSettings;
   out: string;
   error: string;
 }
@@ -26,7 +29,7 @@ interface Parsed {
 /** Parses a command line; says which command would run, with what. */
 async function parse(...args: string[]): Promise<Parsed> {
   const parsed: Parsed = { out: "", error: "" };
-  const record = (name: "ask" | "generate" | "inspect" | "demo") => (settings: object) => {
+  const record = (name: keyof Commands) => (settings: object) => {
     Object.assign(parsed, { [name]: settings });
     return Promise.resolve();
   };
@@ -35,6 +38,7 @@ async function parse(...args: string[]): Promise<Parsed> {
     generate: record("generate"),
     inspect: record("inspect"),
     demo: record("demo"),
+    calibrate: record("calibrate"),
   }, {
     version: VERSION,
     output: { out: (text) => parsed.out += text, error: (text) => parsed.error += text },
@@ -148,6 +152,36 @@ test("generate, inspect and demo take their arguments and defaults", async () =>
   equal((await parse("demo")).demo!.tokens, 200_000);
 });
 
+test("every option of calibrate arrives, and has a default", async () => {
+  const { calibrate } = await parse(
+    ...["calibrate", "--model", "m", "--threads", "1", "--out", "o", "--text", "t"],
+    ...["--length", "8K", "--length", "16K", "--seeds", "2", "--needle", "n", "--question", "q"],
+    ...["--windows", "3", "--window", "4K", "--tolerance", "0.5", "--fresh", "--quiet"],
+  );
+  deepEqual(calibrate, {
+    model: "m",
+    backend: "auto",
+    threads: 1,
+    out: "o",
+    text: "t",
+    lengths: [8192, 16384],
+    seeds: 2,
+    needle: "n",
+    question: "q",
+    windows: 3,
+    window: 4096,
+    tolerance: 0.5,
+    fresh: true,
+    quiet: true,
+  });
+  const { lengths, seeds, windows, window, tolerance, fresh } = (await parse("calibrate"))
+    .calibrate!;
+  deepEqual(
+    { lengths, seeds, windows, window, tolerance, fresh },
+    { lengths: [], seeds: 4, windows: 4, window: undefined, tolerance: 0.2, fresh: false },
+  );
+});
+
 test("wrong usage is refused with a reason and a hint", async () => {
   const wrong: [RegExp, ...string[]][] = [
     [/unknown option '--foo'/, "ask", "--foo", "Why?"],
@@ -169,6 +203,8 @@ test("wrong usage is refused with a reason and a hint", async () => {
     [/argument missing/, "ask", "Why?", "--trace"],
     [/whole number of at least 2000/, "demo", "--tokens", "10"],
     [/unknown option '--model'/, "demo", "--model", "x"],
+    [/a number, 0 or more/, "calibrate", "--tolerance", "-1"],
+    [/whole number of at least 1/, "calibrate", "--length", "long"],
   ];
   for (const [reason, ...args] of wrong) {
     const message = await refusal(...args);
@@ -201,7 +237,7 @@ test("layers are a list of numbers and ranges, or all", () => {
 });
 
 test("--help of each command names its options and fits 100 columns", async () => {
-  for (const command of ["ask", "generate", "inspect", "demo"]) {
+  for (const command of ["ask", "generate", "inspect", "demo", "calibrate"]) {
     const error = await parse(command, "--help").then(
       () => null,
       (error: CommanderError & { parsed: Parsed }) => error,
