@@ -79,7 +79,8 @@ export async function searchLayers(options: SearchOptions): Promise<SearchResult
     (a.nll ?? 0) - (b.nll ?? 0) || (b.right ?? 0) - (a.right ?? 0) ||
     // Nothing tells them apart: any order, but always the same.
     (a.layers.join() < b.layers.join() ? -1 : 1);
-  const best = (sets: readonly LayerSet[]): LayerSet => sets.map(find).sort(compare)[0]!.layers;
+  const sorted = (sets: readonly LayerSet[]): LayerSet[] =>
+    sets.map(find).sort(compare).map((set) => set.layers);
   const isGood = async (set: LayerSet): Promise<boolean> => {
     if (loses(find(set))) return false;
     const { confirm } = options;
@@ -87,6 +88,11 @@ export async function searchLayers(options: SearchOptions): Promise<SearchResult
     const sets = [layers, set].filter((set) => find(set).rightAlways === undefined);
     await learn(confirm.bind(options), sets, `layers ${set.join(", ")} while reading`);
     return find(set).rightAlways! >= find(layers).rightAlways!;
+  };
+
+  const firstGood = async (sets: readonly LayerSet[]): Promise<LayerSet | null> => {
+    for (const set of sorted(sets)) if (await isGood(set)) return set;
+    return null;
   };
 
   if (!loses(find([]))) return { layers: null, sets: [...known.values()] };
@@ -99,20 +105,23 @@ export async function searchLayers(options: SearchOptions): Promise<SearchResult
     rank(a) - rank(b) || alone.indexOf(a) - alone.indexOf(b)
   );
 
-  let set: LayerSet = best(layers.map((layer) => [layer]));
-  while (!await isGood(set)) {
-    const candidates = promising.filter((layer) => !set.includes(layer)).slice(0, CANDIDATES)
+  let tried = layers.map((layer): LayerSet => [layer]);
+  let found = await firstGood(tried);
+  while (found === null) {
+    const set = sorted(tried)[0]!;
+    tried = promising.filter((layer) => !set.includes(layer)).slice(0, CANDIDATES)
       .map((layer) => [...set, layer].sort((a, b) => a - b));
-    await measure(candidates, `layers ${set.join(", ")} and one more`);
-    set = best(candidates);
+    await measure(tried, `layers ${set.join(", ")} and one more`);
+    found = await firstGood(tried);
   }
   // What was taken first may not be needed beside what came later.
-  while (set.length > 2 && set.length < numLayers) {
+  while (found.length > 2 && found.length < numLayers) {
+    const set: LayerSet = found;
     const fewer = set.map((layer) => set.filter((other) => other !== layer));
     await measure(fewer, `layers ${set.join(", ")} and one fewer`);
-    const smaller = best(fewer);
-    if (!await isGood(smaller)) break;
-    set = smaller;
+    const smaller = await firstGood(fewer);
+    if (smaller === null) break;
+    found = smaller;
   }
-  return { layers: set, sets: [...known.values()] };
+  return { layers: found, sets: [...known.values()] };
 }
