@@ -294,7 +294,13 @@ test("inspect knows the embedded model's size and price", { skip }, async () => 
   equal(summary.cacheBytesPerMillionTokens.f16, 2048e6);
   equal(summary.scopeTokens, 512);
   equal(summary.stepSize, 64);
-  match((await run(["inspect"])).out, /^cache +2\.05 kB a token in f16, 4\.10 kB in f32$/m);
+  deepEqual(summary.selectLayers, [1, 2]);
+  equal(summary.selectLayersFrom, "profile");
+  const page = (await run(["inspect"])).out;
+  match(page, /^cache +2\.05 kB a token in f16, 4\.10 kB in f32$/m);
+  match(page, /^selects +in layers 1, 2 of 4 \(from the profile\)$/m);
+  match(page, /^ +\d+ of 54 answers right at 8,192 and 16,384 tokens; all layers: \d+$/m);
+  match(page, /^ +perplexity [\d.]+ on 16,384 tokens of prose; all layers: [\d.]+$/m);
 });
 
 test(

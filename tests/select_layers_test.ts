@@ -93,6 +93,19 @@ test("a session takes its layers from its options, else the profile, else all of
   throws(() => model.session({ selectLayers: [4] }), RangeError);
 });
 
+test("the embedded model selects where it was measured to matter", () => {
+  const { selectLayers, calibration } = model.profile!;
+  deepEqual(selectLayers, [1, 2]);
+  const find = (layers: readonly number[]) =>
+    calibration!.sets.find((set) => set.layers.join() === layers.join())!;
+  const [all, chosen, none] = [find([0, 1, 2, 3]), find(selectLayers!), find([])];
+  ok(chosen.right! >= all.right! && chosen.rightAlways! >= all.rightAlways!);
+  ok(chosen.nll! <= all.nll! * (1 + calibration!.tolerance));
+  ok(all.right! > none.right! && all.nll! < none.nll!);
+  using session = model.session();
+  deepEqual(session.selectLayers, [1, 2]);
+});
+
 test("only the chosen layers have records, and the answer comes through them", async () => {
   using session = await read({});
   for (

@@ -6,6 +6,7 @@
 
 import { negativeLogLikelihoods } from "../../src/llama/likelihood.ts";
 import type { Model } from "../../src/llama/load.ts";
+import { resolveSelectLayers } from "../../src/llama/select_layers.ts";
 import { fitScope, FULL_ATTENTION, type ScopeConfig } from "../../src/reattention/scope.ts";
 
 /** A method's result. */
@@ -17,7 +18,7 @@ export interface Perplexity {
 }
 
 /**
- * The last `scored` tokens of a text by four methods.
+ * The last `scored` tokens of a text by five methods.
  *
  * @param tokens Without a beginning-of-text token; one is put before each context.
  */
@@ -62,8 +63,16 @@ export async function perplexities(
     context: `${half} to ${trained}`,
     perplexity: of(windowed),
   }];
-  const methods: readonly (readonly [string, ScopeConfig, number, Uint32Array])[] = [
-    ["ReAttention, selection always", scope, stepSize, whole],
+  const { numLayers } = config;
+  const selectLayers = resolveSelectLayers(profile?.selectLayers ?? "all", numLayers);
+  const methods: readonly (readonly [string, ScopeConfig, number, Uint32Array, number[]?])[] = [
+    [
+      `ReAttention, always, ${selectLayers.length} of ${numLayers} layers`,
+      scope,
+      stepSize,
+      whole,
+      selectLayers,
+    ],
     ["sinks + window (no selection)", { ...scope, topK: 0 }, stepSize, whole],
     [
       "full attention beyond the trained length",
@@ -75,8 +84,10 @@ export async function perplexities(
         ...tokens.subarray(Math.max(0, tokens.length - 4096)),
       ]),
     ],
+    // The paper's; the same as the first where the profile does not choose.
+    ["ReAttention, always, all layers", scope, stepSize, whole],
   ];
-  for (const [method, scope, stepSize, context] of methods) {
+  for (const [method, scope, stepSize, context, selectLayers] of methods) {
     const count = Math.min(scored, context.length >> 1);
     const losses = await negativeLogLikelihoods(
       model,
@@ -85,6 +96,7 @@ export async function perplexities(
       {
         scope,
         stepSize,
+        selectLayers,
       },
     );
     results.push({
