@@ -91,7 +91,7 @@ test(
     const resumed = await run(args);
     equal(resumed.status, 0, resumed.error);
     match(resumed.error, new RegExp(`^goes on after ${finished.length - 1} finished probes`, "m"));
-    match(resumed.error, /^all layers, none, each alone, all but each: \d+ probes in /m);
+    match(resumed.error, /^all, none, each alone, all but each: \d+ probes in /m);
     const lines = linesOf(path);
     deepEqual(lines.slice(0, finished.length), finished);
     const keys = lines.slice(1).map((line) => {
@@ -167,7 +167,7 @@ test("a run that is aborted ends at once, and what was finished counts", async (
     const run = await startProbeRun(model, plan, journal, header, {
       signal: abort.signal,
       onProgress: (line) => {
-        if (/: \d right$/.test(line())) abort.abort();
+        if (/: \d right \(s\)$/.test(line())) abort.abort();
         return Promise.resolve();
       },
     });

@@ -66,7 +66,7 @@ export async function searchLayers(options: SearchOptions): Promise<SearchResult
   for (const set of [layers, [], ...layers.map((layer) => [layer]), ...without]) {
     first.set(set.join(), set);
   }
-  await measure([...first.values()], "all layers, none, each alone, all but each");
+  await measure([...first.values()], "all, none, each alone, all but each");
   const all = find(layers);
 
   const loses = (set: CalibratedSet): boolean =>

@@ -15,6 +15,7 @@ import type { CalibratedSet } from "../llama/calibration.ts";
 import type { Model } from "../llama/load.ts";
 import type { Journal } from "../system/journal.ts";
 import { formatCount, formatSeconds, plural } from "./format.ts";
+import { nameLayers } from "./inspect.ts";
 import type { LayerSet } from "./layer_search.ts";
 import { askAfterReading, askReadingSelected, type NeedleProbe, proseLoss } from "./probes.ts";
 
@@ -104,11 +105,11 @@ export async function startProbeRun(
         const sum = paces.reduce((sum, { seconds }) => sum + seconds, 0);
         seconds += missing[type] * sum / paces.length;
       }
-      return `, about ${formatSeconds(seconds)} left of this`;
+      return `, about ${formatSeconds(seconds)} left`;
     };
     return {
       async show(what: string): Promise<void> {
-        await onProgress?.(() => `${stage}: probe ${done + 1} of ${total}${timeLeft()}; ${what}`);
+        await onProgress?.(() => `probe ${done + 1} of ${total}${timeLeft()}; ${what} (${stage})`);
       },
       async finish(probe: Finished): Promise<void> {
         const { type, index, layers, value, seconds } = probe;
@@ -137,7 +138,7 @@ export async function startProbeRun(
   const { haystacks, windows } = plan;
   const scored = windows.reduce((sum, { length }) => sum + Math.ceil(length / 2), 0);
   const describe = (layers: LayerSet) =>
-    layers.length === 0 ? "no layer selects" : `${plural(layers.length, "layer")}: ${layers}`;
+    layers.length === 0 ? "no layer" : `layer${layers.length > 1 ? "s" : ""} ${nameLayers(layers)}`;
 
   return {
     resumed,
