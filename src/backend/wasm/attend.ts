@@ -9,6 +9,7 @@ import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
 import { giveBack, lend, lendEmpty } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import type { WasmKvStore } from "./kv_store.ts";
+import type { Frame } from "./memory.ts";
 import { SegmentList } from "./segments.ts";
 import type { WasmSelection } from "./select.ts";
 
@@ -33,13 +34,13 @@ export function attend(
   if (rows === 0) return;
   const group = numHeads / numKvHeads;
   const selected = selection?.runs ?? [];
+  using frame = memory.frame();
   const lists = selected.length > 1
-    ? selected.map((runs) => segmentsOf(store, layer, scope, runs, positions))
-    : [segmentsOf(store, layer, scope, selected[0] ?? new Uint32Array(0), positions)];
+    ? selected.map((runs) => segmentsOf(frame, store, layer, scope, runs, positions))
+    : [segmentsOf(frame, store, layer, scope, selected[0] ?? new Uint32Array(0), positions)];
   const longest = Math.max(...lists.map(({ tokens }) => tokens));
   const ropePtr = home.rotary.cover(rope, positions === "scope" ? longest : scope.length);
 
-  using frame = memory.frame();
   const [to, from] = [lendEmpty(frame, out, home), lend(frame, query, home)];
   const stride = Math.max(...lists.map(({ records }) => records.length)) * 4;
   const segmentsPtr = frame.take(lists.length * stride, "the list of keys");
@@ -88,13 +89,14 @@ export function attend(
 
 /** global | selected | local with their positions: 0..n-1, or the true ones. */
 function segmentsOf(
+  frame: Frame,
   store: WasmKvStore,
   layer: number,
   { globalEnd, localStart, length }: Scope,
   runs: Uint32Array,
   positions: ScopeConfig["positions"],
 ): SegmentList {
-  const list = new SegmentList(store, layer);
+  const list = new SegmentList(store, layer, frame);
   const add = (start: number, end: number) =>
     list.add(start, end, positions === "scope" ? list.tokens : start);
   add(0, globalEnd);

@@ -6,31 +6,20 @@
 
 import { resolveKvStore } from "../checks.ts";
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
-import { OutOfMemoryError } from "../../errors.ts";
 import { channelsOf, plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
+import { type Block, type Chunk, ChunkPool } from "./kv_chunks.ts";
 import type { Machine } from "./machine.ts";
-
-/** What to change when a chunk does not fit. */
-const ADVICE = 'keep the cache in "i16", or read a shorter text';
+import type { Frame } from "./memory.ts";
 
 /** What precedes a layer's channels: its record, and room for their alignment. */
 const RECORD_BYTES = 64;
 
-/** A layer's part of a chunk, in the layer's arena: asm/kv_layout.ts. */
-interface Block {
-  readonly keys: number;
-  readonly values: number;
-}
-
-/** `chunkSize` tokens of all layers. */
-interface Chunk {
-  readonly blocks: readonly Block[];
-  /** Stores that hold it; more than one must not write. */
-  owners: number;
-}
+/** The oldest chunk has the sinks, and those before the last may be local: they are the last to go. */
+const FIRST_CHUNKS = 1;
+const LAST_CHUNKS = 2;
 
 /** The wasm backend's {@linkcode KvStore}. */
 export class WasmKvStore implements KvStore {
@@ -44,23 +33,20 @@ export class WasmKvStore implements KvStore {
   readonly headStride: number;
   /** Bytes from a token's values to the next's. */
   readonly valueStride: number;
-  /** The arena of each layer; forks have the same. */
-  readonly #homes: readonly Machine[];
+  /** Shared with forks. */
+  readonly #pool: ChunkPool;
   /** Of each layer: its record, then its channels. */
   readonly #layouts: readonly number[];
-  readonly #chunks: Chunk[] = [];
+  /** Null where they were forgotten. */
+  readonly #chunks: (Chunk | null)[] = [];
+  readonly #forgets: boolean;
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
   #disposed = false;
 
-  /** @param homes The arenas of a fork's origin. */
-  constructor(
-    arenas: Arenas,
-    shape: AttentionShape,
-    options: KvStoreOptions,
-    homes?: readonly Machine[],
-  ) {
-    const { format, chunkSize } = resolveKvStore(shape, options);
+  /** @param pool That of a fork's origin. */
+  constructor(arenas: Arenas, shape: AttentionShape, options: KvStoreOptions, pool?: ChunkPool) {
+    const { format, chunkSize, cacheBytes, spill, forget } = resolveKvStore(shape, options);
     this.arenas = arenas;
     this.shape = shape;
     this.format = format;
@@ -70,16 +56,21 @@ export class WasmKvStore implements KvStore {
     const exactAt = plane + chunkSize * 4;
     this.headStride = exactAt + (format === "i16" ? plane : 4 * plane);
     this.valueStride = shape.numKvHeads * this.quads * (format === "i16" ? 8 : 16);
-    this.#homes = homes ?? arenas.forLayers(shape.numLayers);
+    this.#forgets = forget === "oldest";
+    const sizes = {
+      keys: shape.numKvHeads * this.headStride,
+      values: chunkSize * this.valueStride,
+    };
+    this.#pool = pool ?? new ChunkPool(arenas, shape.numLayers, sizes, cacheBytes, spill);
     const half = format === "i16" ? 1 : 0;
     const record = [this.quads, half, plane, exactAt, this.headStride, this.valueStride];
     const channels = plainChannels(this.quads * 4);
     const layouts: number[] = [];
     this.#layouts = layouts;
     try {
-      for (const { memory } of this.#homes) {
+      for (const { memory } of this.#pool.homes) {
         const size = RECORD_BYTES + shape.numKvHeads * channels.byteLength;
-        const layout = memory.allocate(size, "the KV cache's channels", ADVICE);
+        const layout = memory.allocate(size, "the KV cache's channels", "use a smaller model");
         layouts.push(layout);
         memory.u32.set(record, layout / 4);
         for (let head = 0; head < shape.numKvHeads; head++) {
@@ -97,26 +88,21 @@ export class WasmKvStore implements KvStore {
   }
 
   get byteLength(): number {
-    return this.#chunks.length * this.#chunkBytes;
+    return this.#chunks.reduce((sum, chunk) => sum + (chunk && this.#pool.bytesOf(chunk) || 0), 0);
   }
 
-  /** Bytes of a layer's keys in a chunk. */
-  get #keyBytes(): number {
-    return this.shape.numKvHeads * this.headStride;
+  get spilledTokens(): number {
+    return this.chunkSize *
+      this.#chunks.filter((chunk) => chunk !== null && chunk.slot >= 0).length;
   }
 
-  /** Bytes of a layer's values in a chunk. */
-  get #valueBytes(): number {
-    return this.chunkSize * this.valueStride;
-  }
-
-  get #chunkBytes(): number {
-    return this.shape.numLayers * (this.#keyBytes + this.#valueBytes);
+  get forgottenTokens(): number {
+    return this.chunkSize * this.#chunks.filter((chunk) => chunk === null).length;
   }
 
   /** Where a layer's tokens are. */
   home(layer: number): Machine {
-    return this.#homes[layer]!;
+    return this.#pool.homes[layer]!;
   }
 
   /** Where a layer's record is, in its arena. */
@@ -132,56 +118,62 @@ export class WasmKvStore implements KvStore {
   reserve(length: number): void {
     this.#check("reserve", length, Infinity);
     const numChunks = Math.ceil(length / this.chunkSize);
-    const added: Chunk[] = [];
     // After a truncation the last chunk may be one that a fork reads: it is copied, not written.
     const writable = Math.floor(this.#length / this.chunkSize);
     const shared = this.#chunks[writable];
-    const copies = shared !== undefined && shared.owners > 1 && length > this.#length;
+    const written = shared !== undefined && length > this.#length;
+    const copies = written && shared !== null && (shared.owners > 1 || shared.slot >= 0);
     const missing = Math.max(0, numChunks - this.#chunks.length) + (copies ? 1 : 0);
-    const { limitBytes, usedBytes } = this.arenas.budget;
     // Asked at once: memory that was grown in vain would never shrink again.
-    if (missing * this.#chunkBytes > limitBytes - usedBytes) this.#refuse(length, missing);
+    if (!this.#forgets && this.#pool.exceeds(missing)) this.#pool.refuse(length, missing);
+    const before = this.#chunks.length;
     try {
-      for (let i = this.#chunks.length; i < numChunks; i++) {
-        added.push(this.#allocate(length, missing));
-      }
       if (copies) {
-        const copy = this.#copy(shared, length, missing);
-        shared.owners--;
+        this.#makeRoom(length, missing);
+        const copy = this.#pool.copy(shared);
+        this.#pool.release(shared);
         this.#chunks[writable] = copy;
       }
+      while (this.#chunks.length < numChunks) {
+        this.#makeRoom(length, numChunks - this.#chunks.length);
+        this.#chunks.push(this.#pool.allocate());
+      }
     } catch (error) {
-      for (const chunk of added) this.#release(chunk);
+      for (const chunk of this.#chunks.splice(before)) if (chunk) this.#pool.release(chunk);
       throw error;
     }
-    this.#chunks.push(...added);
   }
 
   truncate(length: number): void {
     this.#check("truncate", length, Infinity);
     this.#length = Math.min(this.#length, length);
     for (const chunk of this.#chunks.splice(Math.ceil(length / this.chunkSize))) {
-      this.#release(chunk);
+      if (chunk) this.#pool.release(chunk);
     }
   }
 
   fork(length: number): WasmKvStore {
     this.#check("fork", length, this.#chunks.length * this.chunkSize);
     const { format, chunkSize, shape } = this;
-    const fork = new WasmKvStore(this.arenas, shape, { format, chunkSize }, this.#homes);
+    const forget = this.#forgets ? "oldest" : undefined;
+    const options = { format, chunkSize, forget } as const;
+    const fork = new WasmKvStore(this.arenas, shape, options, this.#pool);
     const numFull = Math.floor(length / chunkSize);
     try {
-      const last = length % chunkSize > 0 ? [this.#copy(this.#chunks[numFull]!, length, 1)] : [];
       for (const chunk of this.#chunks.slice(0, numFull)) {
-        chunk.owners++;
+        if (chunk) chunk.owners++;
         fork.#chunks.push(chunk);
       }
-      fork.#chunks.push(...last);
+      const last = length % chunkSize > 0 ? this.#chunks[numFull]! : undefined;
+      if (last !== undefined) {
+        if (last !== null) fork.#makeRoom(length, 1);
+        fork.#chunks.push(last && this.#pool.copy(last));
+      }
     } catch (error) {
       fork[Symbol.dispose]();
       throw error;
     }
-    this.#homes.forEach(({ memory }, layer) => {
+    this.#pool.homes.forEach(({ memory }, layer) => {
       const from = this.layout(layer);
       memory.u8.copyWithin(fork.layout(layer), from, from + memory.sizeOf(from));
     });
@@ -189,9 +181,24 @@ export class WasmKvStore implements KvStore {
     return fork;
   }
 
-  /** A layer's part of the chunk that a token is in. The token must be reserved. */
-  block(layer: number, token: number): Block {
-    return this.#chunks[Math.floor(token / this.chunkSize)]!.blocks[layer]!;
+  /** A layer's part of the chunk that a token is in; null if it was forgotten. The token must be reserved. */
+  block(layer: number, token: number): Readonly<Block> | null {
+    return this.#chunks[Math.floor(token / this.chunkSize)]!?.blocks[layer] ?? null;
+  }
+
+  /**
+   * Where the chunk of a token has a layer's values, as if all were in memory: those of `count` tokens from
+   * this one on are, as long as the frame.
+   */
+  values(frame: Frame, layer: number, token: number, count: number): number {
+    const chunk = this.#chunks[Math.floor(token / this.chunkSize)]!;
+    const { values } = chunk.blocks[layer]!;
+    if (chunk.slot < 0) return values;
+    const at = token % this.chunkSize * this.valueStride;
+    const bytes = count * this.valueStride;
+    const staged = frame.take(bytes, "values from the spill file");
+    this.#pool.readValues(chunk, layer, at, staged, bytes);
+    return staged - at;
   }
 
   /**
@@ -213,7 +220,7 @@ export class WasmKvStore implements KvStore {
     for (let r = 0; r < keys.rows;) {
       const row = (start + r) % this.chunkSize;
       const count = Math.min(keys.rows - r, this.chunkSize - row);
-      const block = this.block(layer, start + r);
+      const block = this.block(layer, start + r)!;
       kernels.storeKeys(
         block.keys,
         layout,
@@ -290,10 +297,11 @@ export class WasmKvStore implements KvStore {
       );
     }
     for (let i = Math.floor(start / this.chunkSize); i * this.chunkSize < end; i++) {
-      if (this.#chunks[i]!.owners > 1) {
+      const chunk = this.#chunks[i]!;
+      if (chunk === null || chunk.owners > 1 || chunk.slot >= 0) {
         throw new RangeError(
           `Cannot append: tokens [${start}, ${end}) must be reserved after the last truncation, ` +
-            `since a fork still reads them`,
+            `since a fork still reads them, or they were spilled or forgotten`,
         );
       }
     }
@@ -309,59 +317,19 @@ export class WasmKvStore implements KvStore {
     );
   }
 
-  /** One of `missing` chunks for `length` tokens. */
-  #allocate(length: number, missing: number): Chunk {
-    const what = `${this.chunkSize} tokens of the KV cache`;
-    const blocks: Block[] = [];
-    try {
-      for (const home of this.#homes) {
-        const { memory } = home;
-        if (!this.arenas.hasRoom(home, this.#keyBytes + this.#valueBytes)) {
-          this.#refuse(length, missing);
-        }
-        const keys = memory.allocate(this.#keyBytes, what, ADVICE);
-        blocks.push({ keys, values: -1 });
-        const values = memory.allocate(this.#valueBytes, what, ADVICE);
-        blocks[blocks.length - 1] = { keys, values };
-      }
-    } catch (error) {
-      this.#free(blocks);
-      throw error;
+  /** Spills the oldest values, and forgets the oldest tokens, until a chunk more fits. */
+  #makeRoom(length: number, missing: number): void {
+    const end = this.#chunks.length - LAST_CHUNKS;
+    for (let i = FIRST_CHUNKS; i < end && this.#pool.spills && !this.#pool.hasRoom(); i++) {
+      const chunk = this.#chunks[i];
+      if (chunk) this.#pool.spill(chunk);
     }
-    return { blocks, owners: 1 };
-  }
-
-  #refuse(length: number, chunks: number): never {
-    const { limitBytes, usedBytes } = this.arenas.budget;
-    const bytes = chunks * this.#chunkBytes;
-    throw new OutOfMemoryError(
-      `Cannot make room for ${length} tokens in the KV cache: they need ${bytes} bytes more, and the ` +
-        `wasm backend holds ${usedBytes} of the ${limitBytes} that it can; ${ADVICE}`,
-      bytes,
-      limitBytes,
-    );
-  }
-
-  #copy(chunk: Chunk, length: number, missing: number): Chunk {
-    const copy = this.#allocate(length, missing);
-    this.#homes.forEach(({ memory }, layer) => {
-      const [from, to] = [chunk.blocks[layer]!, copy.blocks[layer]!];
-      memory.u8.copyWithin(to.keys, from.keys, from.keys + this.#keyBytes);
-      memory.u8.copyWithin(to.values, from.values, from.values + this.#valueBytes);
-    });
-    return copy;
-  }
-
-  #release(chunk: Chunk): void {
-    if (--chunk.owners === 0) this.#free(chunk.blocks);
-  }
-
-  #free(blocks: readonly Block[]): void {
-    blocks.forEach(({ keys, values }, layer) => {
-      const { memory } = this.home(layer);
-      memory.free(keys);
-      if (values >= 0) memory.free(values);
-    });
+    for (let i = FIRST_CHUNKS; i < end && this.#forgets && !this.#pool.hasRoom(); i++) {
+      const chunk = this.#chunks[i];
+      if (chunk) this.#pool.release(chunk);
+      this.#chunks[i] = null;
+    }
+    if (!this.#pool.hasRoom()) this.#pool.refuse(length, missing);
   }
 
   #freeLayouts(): void {

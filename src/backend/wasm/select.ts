@@ -88,7 +88,8 @@ function pick(
   const candidates = blocks ? Math.ceil(middle / BLOCK_SIZE) : middle;
   const topK = Math.min(config.topK, candidates);
 
-  const segments = new SegmentList(store, layer);
+  using frame = memory.frame();
+  const segments = new SegmentList(store, layer, config.scores === "qk" ? null : frame);
   if (blocks) {
     for (let t = globalEnd; t < localStart; t += BLOCK_SIZE) {
       segments.add(t, Math.min(t + BLOCK_SIZE, localStart), t, true);
@@ -98,7 +99,6 @@ function pick(
   const partStarts = cut(segments, crew.threads > 1 ? 2 * crew.threads : 1);
   const parts = partStarts.length - 1;
 
-  using frame = memory.frame();
   const { ptr, stride } = lend(frame, query, home);
   const listBytes = kernels.listBytes(queries, topK);
   const channels = store.channels(layer);
