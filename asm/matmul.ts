@@ -1,6 +1,7 @@
 import { bf16, F16_FACTOR, F16_MASK, Format, scaledF16 } from "./convert";
+import { dotPairs } from "./pairs";
 import { maxLanes } from "./simd";
-import { dot1, dot1Bf16, dot1F16, dotPairs, PANEL, QUAD_BYTES } from "./tile";
+import { dot1, dot1Bf16, dot1F16, dotRows, PANEL, QUAD_BYTES } from "./tile";
 
 /** Rows that are multiplied with one panel before the next: those that stay in the L2 cache. */
 // @ts-ignore: decorator
@@ -9,7 +10,7 @@ function rowsAtOnce(quads: u32): u32 {
   return max<u32>(32, (<u32>(512 << 10) / (quads << 4)) & ~1);
 }
 
-/** Some rows times one panel of f32. */
+/** Some rows times one panel of f32: in pairs, packed or not, and the last of an odd number alone. */
 // @ts-ignore: decorator
 @inline
 function panelRows(
@@ -17,11 +18,13 @@ function panelRows(
   outStride: usize,
   rowsPtr: usize,
   rowStride: usize,
+  pairsPtr: usize,
   panelPtr: usize,
   quads: u32,
   rows: u32,
 ): void {
-  dotPairs(outPtr, outStride, rowsPtr, rowStride, panelPtr, quads, rows >> 1);
+  if (pairsPtr) dotPairs(outPtr, outStride, pairsPtr, panelPtr, quads, rows >> 1);
+  else dotRows(outPtr, outStride, rowsPtr, rowStride, panelPtr, quads, rows >> 1);
   if (rows & 1) {
     const last = <usize>rows - 1;
     dot1(outPtr + last * outStride, rowsPtr + last * rowStride, panelPtr, quads);
@@ -91,12 +94,14 @@ function scaleRow(outPtr: usize, xPtr: usize, quads: u32): bool {
  *
  * @param outPtr     f32[rows, outputs], rows `outStride` bytes apart
  * @param xPtr       f32[rows, 4 * quads], rows `xStride` bytes apart
+ * @param pairsPtr   f32[floor(rows / 2)][quads][2][4]: the same, from packPairs; or 0
  * @param weightPtr  [ceil(outputs / 6)][quads][6][4] of `format`
  * @param scratchPtr f32[quads][6][4], f32[rows at once, 8], f32[4 * quads]: {@link matmulScratchBytes}
  */
 export function matmul(
   outPtr: usize,
   xPtr: usize,
+  pairsPtr: usize,
   weightPtr: usize,
   scratchPtr: usize,
   outStride: usize,
@@ -128,12 +133,13 @@ export function matmul(
         : edgePtr;
       const stride: usize = whole ? outStride : 32;
       const x = xPtr + <usize>first * xStride;
-      if (wide) panelRows(out, stride, x, xStride, panel, quads, last - first);
+      const pairs: usize = pairsPtr ? pairsPtr + (<usize>first * quads << 4) : 0;
+      if (wide) panelRows(out, stride, x, xStride, pairs, panel, quads, last - first);
       else if (last - first == 1 && format == Format.BF16) dot1Bf16(out, x, panel, quads);
       else if (scaled && last - first == 1) dot1F16(out, scaledPtr, panel, quads);
       else {
         decodePanel(scratchPtr, panel, quads, format);
-        panelRows(out, stride, x, xStride, scratchPtr, quads, last - first);
+        panelRows(out, stride, x, xStride, pairs, scratchPtr, quads, last - first);
       }
       if (!whole) {
         for (let r = first; r < last; r++) {

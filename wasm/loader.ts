@@ -31,6 +31,7 @@ export interface Kernels {
   matmul(
     out: number,
     x: number,
+    pairs: number,
     weight: number,
     scratch: number,
     outStride: number,
@@ -92,6 +93,14 @@ export interface Kernels {
   ): void;
   quantisedBytes(rows: number, blocks: number, format: number, exact: number): number;
   quantisedGroups(rows: number, format: number, exact: number): number;
+  packPairs(
+    out: number,
+    x: number,
+    xStride: number,
+    quads: number,
+    start: number,
+    end: number,
+  ): void;
   packPanels(out: number, rows: number, count: number, cols: number, width: number): void;
   packQueries(
     out: number,

@@ -19,53 +19,27 @@ import type { BackendOptions } from "../backend.ts";
 import type { Rope } from "../../reattention/rope.ts";
 import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
 import { BackendUnavailableError } from "../../errors.ts";
-import {
-  buildOf,
-  compileKernels,
-  hasRelaxedSimd,
-  hasSimd,
-  instantiateKernels,
-  instantiateMore,
-} from "../../../wasm/loader.ts";
-import { Arenas, giveBack, lend, lendEmpty } from "./arenas.ts";
+import { buildOf, hasSimd } from "../../../wasm/loader.ts";
+import { type Arenas, giveBack, lendEmpty } from "./arenas.ts";
 import { attend } from "./attend.ts";
 import {
   createTensor,
   loadWeight,
-  packVector,
-  panelsOf,
   readTensor,
-  vectorPanelBytes,
   WasmTensor,
   WasmWeight,
   writeTensor,
 } from "./handles.ts";
+import { MAX_THREADS } from "./job.ts";
 import { WasmKvStore } from "./kv_store.ts";
 import type { Machine } from "./machine.ts";
-import { Budget, createMemory, FORMATS, Memory, PAGE_BYTES } from "./memory.ts";
-import {
-  type ByteDots,
-  isQuantised,
-  multiplyQuantised,
-  probeByteDots,
-  unpackQuantised,
-} from "./quantised.ts";
-import { RotaryTables } from "./rotary.ts";
+import { FORMATS } from "./memory.ts";
+import { multiply } from "./multiply.ts";
+import { ARENA_BYTES, type Internals, openArenas } from "./open_arenas.ts";
+import { isQuantised, unpackQuantised } from "./quantised.ts";
 import { select, WasmSelection } from "./select.ts";
-import { MAX_THREADS } from "./job.ts";
-import { Crew, findWorkerHost, type WorkerHost } from "./threads.ts";
+import { findWorkerHost } from "./threads.ts";
 import { Ballot } from "./votes.ts";
-
-/** What one WebAssembly memory can grow to. */
-const ARENA_BYTES = 2 ** 32;
-
-/** What only tests choose. */
-export interface Internals {
-  /** How bytes are multiplied: ways that this engine would not take. */
-  readonly dots?: ByteDots;
-  /** What one memory grows to, at most. */
-  readonly arenaBytes?: number;
-}
 
 /**
  * Opens the wasm backend.
@@ -97,69 +71,6 @@ export async function openWasmBackend(
   const arenas = await openArenas(options.module, host, threads, memoryLimit, internals);
   await arenas.first.crew.start();
   return new WasmBackend(arenas, threads);
-}
-
-/** The first arena, and how to open more of its kind. */
-async function openArenas(
-  given: WebAssembly.Module | undefined,
-  host: WorkerHost | null,
-  wanted: number,
-  limitBytes: number,
-  { dots, arenaBytes = ARENA_BYTES }: Internals,
-): Promise<Arenas> {
-  const threads = host === null ? 1 : wanted;
-  // A module that was compiled elsewhere may be of either kind; only trying tells.
-  const kinds = given === undefined ? [threads > 1] : [threads > 1, threads === 1];
-  let failure: unknown;
-  for (const shared of kinds.filter((shared) => !shared || host !== null)) {
-    const module = given ?? await compileKernels({ relaxed: hasRelaxedSimd(), shared });
-    const created = createMemory(shared, Math.min(limitBytes, arenaBytes));
-    try {
-      const kernels = await instantiateKernels(module, created.memory);
-      // A host with less room for one memory than was asked for has none for several.
-      const all = created.limitBytes < Math.min(limitBytes, arenaBytes)
-        ? created.limitBytes
-        : limitBytes;
-      const budget = new Budget(all);
-      const base = kernels.heapBase() >>> 0;
-      const memory = new Memory(created.memory, base, created.limitBytes, budget);
-      const crew = new Crew(memory, kernels, module, shared ? threads : 1, host);
-      const first: Machine = {
-        number: 0,
-        memory,
-        kernels,
-        crew,
-        dots: dots ?? probeByteDots(kernels),
-        rotary: new RotaryTables(memory, kernels),
-      };
-      const more = () => openArena(first, module, shared, arenaBytes);
-      return new Arenas(first, more, arenaBytes);
-    } catch (cause) {
-      failure = cause;
-    }
-  }
-  throw new BackendUnavailableError(
-    "Cannot open the wasm backend: the module must be one of wasm/kernels_*.wasm of this version",
-    { cause: failure },
-  );
-}
-
-/** Another arena beside the first; null if the host or the budget has no room for it. */
-function openArena(
-  first: Machine,
-  module: WebAssembly.Module,
-  shared: boolean,
-  arenaBytes: number,
-): Machine | null {
-  const { budget } = first.memory;
-  const room = Math.min(arenaBytes, budget.limitBytes - budget.heldBytes);
-  if (room < 2 * PAGE_BYTES) return null;
-  const created = createMemory(shared, room);
-  const kernels = instantiateMore(module, created.memory);
-  const base = kernels.heapBase() >>> 0;
-  const memory = new Memory(created.memory, base, created.limitBytes, budget);
-  const number = first.crew.add(memory, kernels);
-  return { ...first, number, memory, kernels, rotary: new RotaryTables(memory, kernels) };
 }
 
 /** See {@linkcode openWasmBackend}. */
@@ -277,42 +188,10 @@ class WasmBackend implements Backend {
   }
 
   matmul(out: Tensor, x: Tensor, weight: Weight): void {
-    const [filled, given, factors] = [this.#tensor(out), this.#tensor(x), this.#weight(weight)];
+    const [to, from, factors] = [this.#tensor(out), this.#tensor(x), this.#weight(weight)];
     checkShape("multiply", "weight", weight, weight.rows, x.cols);
     checkShape("multiply", "out", out, x.rows, weight.rows);
-    if (x.rows === 0) return;
-    const { machine } = factors;
-    using frame = machine.memory.frame();
-    const [to, from] = [lendEmpty(frame, filled, machine), lend(frame, given, machine)];
-    if (isQuantised(factors.format)) {
-      multiplyQuantised(machine, to, from, factors);
-      return giveBack(filled, to);
-    }
-    let panels = factors.ptr;
-    if (factors.isVector) {
-      panels = frame.take(vectorPanelBytes(factors), "a weight of one row");
-      packVector(factors, panels);
-    }
-    machine.crew.run(machine.number, {
-      kernel: "matmul",
-      args: [
-        to.ptr,
-        from.ptr,
-        panels,
-        0,
-        to.stride,
-        from.stride,
-        from.rows,
-        factors.rows,
-        factors.quads,
-        FORMATS[factors.format],
-      ],
-      scratchAt: 3,
-      scratchBytes: machine.kernels.matmulScratchBytes(factors.quads, from.rows),
-      items: panelsOf(factors),
-      cost: x.rows * x.cols * factors.rows,
-    });
-    giveBack(filled, to);
+    if (x.rows > 0) multiply(to, from, factors);
   }
 
   swiGlu(out: Tensor, gate: Tensor, up: Tensor): void {

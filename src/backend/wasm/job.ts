@@ -16,6 +16,7 @@ export const SHARED_KERNELS = [
   "attend",
   "matmul",
   "matmulQuantised",
+  "packPairs",
   "quantizeRows",
   "selectKeys",
   "swiGlu",

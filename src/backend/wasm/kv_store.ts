@@ -183,7 +183,7 @@ export class WasmKvStore implements KvStore {
 
   /** A layer's part of the chunk that a token is in; null if it was forgotten. The token must be reserved. */
   block(layer: number, token: number): Readonly<Block> | null {
-    return this.#chunks[Math.floor(token / this.chunkSize)]!?.blocks[layer] ?? null;
+    return this.#chunks[Math.floor(token / this.chunkSize)]?.blocks[layer] ?? null;
   }
 
   /**
