@@ -77,3 +77,23 @@ export function rotate(
     outPtr += outStep;
   }
 }
+
+/**
+ * Where the angles of consecutive positions are: in the table as far as it goes, else computed.
+ *
+ * @param ropePtr usize[4]: f32 table of angles, its positions, coarse table, fine table
+ * @param tempPtr f32[count][2 * half], written if need be
+ */
+export function anglesAt(
+  ropePtr: usize,
+  tempPtr: usize,
+  half: u32,
+  position: u32,
+  count: u32,
+): usize {
+  if (position + count <= load<u32>(ropePtr, 4)) {
+    return load<usize>(ropePtr) + (<usize>position * half << 3);
+  }
+  ropeAngles(tempPtr, load<usize>(ropePtr, 8), load<usize>(ropePtr, 12), half, position, count);
+  return tempPtr;
+}

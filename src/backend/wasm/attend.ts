@@ -15,6 +15,12 @@ import type { WasmSelection } from "./select.ts";
 /** Queries that share what is gathered: more gain little, and their state leaves the L2 cache. */
 const QUERIES_PER_PART = 256;
 
+/** Queries of a KV head, of all rows and heads, up to which keys are not worth being made panels of. */
+const FEW_QUERIES = 16;
+
+/** Tokens of a piece of the scope, which one thread attends to for few queries: 11 blocks. */
+const PIECE_TOKENS = 2112;
+
 /** The verb `attend`: see Backend. */
 export function attend(
   tables: RotaryTables,
@@ -51,6 +57,42 @@ export function attend(
   });
 
   const perHead = lists.length > 1;
+  const inputs = [
+    query.ptr,
+    segmentsPtr,
+    endsPtr,
+    ropePtr,
+    0,
+    query.stride,
+    perHead ? stride : 0,
+    perHead ? 8 : 0,
+    store.headStride,
+    store.valueOffset,
+    headDim,
+    store.format === "f16" ? 1 : 0,
+    group,
+    rows,
+  ];
+  const cost = 2 * longest * (rows + 16) * numHeads * headDim;
+  // Which of the two must not depend on the number of threads: their results differ in the last bits.
+  if (rows * group <= FEW_QUERIES) {
+    const pieces = Math.ceil(longest / PIECE_TOKENS);
+    const items = numKvHeads * pieces;
+    const statesPtr = frame.take(
+      kernels.attendFewStateBytes(items, rows * group, headDim),
+      "what heads saw in pieces of the scope",
+    );
+    crew.run({
+      kernel: "attendFew",
+      args: [statesPtr, ...inputs, PIECE_TOKENS, pieces],
+      scratchAt: 5,
+      scratchBytes: kernels.attendFewScratchBytes(rows * group, headDim),
+      items,
+      cost,
+    });
+    kernels.attendMerge(out.ptr, statesPtr, out.stride, numKvHeads, headDim, group, rows, pieces);
+    return;
+  }
   const wanted = Math.ceil(crew.threads / numKvHeads);
   const partRows = Math.max(
     1,
@@ -59,29 +101,11 @@ export function attend(
   const parts = Math.ceil(rows / partRows);
   crew.run({
     kernel: "attend",
-    args: [
-      out.ptr,
-      query.ptr,
-      segmentsPtr,
-      endsPtr,
-      ropePtr,
-      0,
-      query.stride,
-      perHead ? stride : 0,
-      perHead ? 8 : 0,
-      store.headStride,
-      store.valueOffset,
-      headDim,
-      store.format === "f16" ? 1 : 0,
-      group,
-      rows,
-      partRows,
-      parts,
-    ],
+    args: [out.ptr, ...inputs, partRows, parts],
     scratchAt: 5,
     scratchBytes: kernels.attendScratchBytes(partRows, group, headDim),
     items: numKvHeads * parts,
-    cost: 2 * longest * (rows + 16) * numHeads * headDim,
+    cost,
   });
 }
 
