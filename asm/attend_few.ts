@@ -19,7 +19,7 @@ import { PANEL } from "./tile";
 const BLOCK: u32 = 192;
 
 /** Keys or values that are gathered at a time: a multiple of 4 and 6, so few that L1 holds them. */
-const RUN: u32 = 48;
+const RUN: u32 = 24;
 
 /** Bytes of a state before its sums: the largest score and the sum of weights, two unused. */
 const STATE_BYTES: usize = 16;
@@ -40,27 +40,38 @@ function addValues2(
 ): void {
   const rowBytes = <usize>quads << 4;
   const end = sumsPtr + rowBytes;
+  let w: v128, e: v128, f: v128;
   for (let s: u32 = 0; s < steps; s++) {
     const x = v128.load(weightsPtr), y = v128.load(weightsPtr + weightStride);
     const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0), x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
     const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2), x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
     const y0 = v128.shuffle<f32>(y, y, 0, 0, 0, 0), y1 = v128.shuffle<f32>(y, y, 1, 1, 1, 1);
     const y2 = v128.shuffle<f32>(y, y, 2, 2, 2, 2), y3 = v128.shuffle<f32>(y, y, 3, 3, 3, 3);
-    let v0 = valuesPtr, v2 = valuesPtr + 2 * rowBytes;
-    for (let a = sumsPtr; a < end; a += 16) {
-      let w = v128.load(v0);
-      let sx = madd(x0, w, v128.load(a)), sy = madd(y0, w, v128.load(a + sumStride));
-      w = v128.load(v0 + rowBytes);
-      sx = madd(x1, w, sx);
-      sy = madd(y1, w, sy);
-      w = v128.load(v2);
-      sx = madd(x2, w, sx);
-      sy = madd(y2, w, sy);
-      w = v128.load(v2 + rowBytes);
-      v128.store(a, madd(x3, w, sx));
-      v128.store(a + sumStride, madd(y3, w, sy));
-      v0 += 16;
-      v2 += 16;
+    let v0 = valuesPtr, v1 = v0 + rowBytes, v2 = v1 + rowBytes, v3 = v2 + rowBytes;
+    let p = sumsPtr, q = sumsPtr + sumStride;
+    if (quads & 1) {
+      w = v128.load(v0), e = madd(x0, w, v128.load(p)), f = madd(y0, w, v128.load(q));
+      w = v128.load(v1), e = madd(x1, w, e), f = madd(y1, w, f);
+      w = v128.load(v2), e = madd(x2, w, e), f = madd(y2, w, f);
+      w = v128.load(v3);
+      v128.store(p, madd(x3, w, e));
+      v128.store(q, madd(y3, w, f));
+      v0 += 16, v1 += 16, v2 += 16, v3 += 16, p += 16, q += 16;
+    }
+    while (p < end) {
+      w = v128.load(v0), e = madd(x0, w, v128.load(p)), f = madd(y0, w, v128.load(q));
+      w = v128.load(v1), e = madd(x1, w, e), f = madd(y1, w, f);
+      w = v128.load(v2), e = madd(x2, w, e), f = madd(y2, w, f);
+      w = v128.load(v3);
+      v128.store(p, madd(x3, w, e));
+      v128.store(q, madd(y3, w, f));
+      w = v128.load(v0, 16), e = madd(x0, w, v128.load(p, 16)), f = madd(y0, w, v128.load(q, 16));
+      w = v128.load(v1, 16), e = madd(x1, w, e), f = madd(y1, w, f);
+      w = v128.load(v2, 16), e = madd(x2, w, e), f = madd(y2, w, f);
+      w = v128.load(v3, 16);
+      v128.store(p, madd(x3, w, e), 16);
+      v128.store(q, madd(y3, w, f), 16);
+      v0 += 32, v1 += 32, v2 += 32, v3 += 32, p += 32, q += 32;
     }
     weightsPtr += 16;
     valuesPtr += rowBytes << 2;
@@ -81,14 +92,13 @@ function addValues1(
     const x = v128.load(weightsPtr);
     const x0 = v128.shuffle<f32>(x, x, 0, 0, 0, 0), x1 = v128.shuffle<f32>(x, x, 1, 1, 1, 1);
     const x2 = v128.shuffle<f32>(x, x, 2, 2, 2, 2), x3 = v128.shuffle<f32>(x, x, 3, 3, 3, 3);
-    let v0 = valuesPtr, v2 = valuesPtr + 2 * rowBytes;
-    for (let a = sumsPtr; a < end; a += 16) {
-      let sx = madd(x0, v128.load(v0), v128.load(a));
-      sx = madd(x1, v128.load(v0 + rowBytes), sx);
-      sx = madd(x2, v128.load(v2), sx);
-      v128.store(a, madd(x3, v128.load(v2 + rowBytes), sx));
-      v0 += 16;
-      v2 += 16;
+    let v0 = valuesPtr, v1 = v0 + rowBytes, v2 = v1 + rowBytes, v3 = v2 + rowBytes;
+    for (let p = sumsPtr; p < end; p += 16) {
+      let e = madd(x0, v128.load(v0), v128.load(p));
+      e = madd(x1, v128.load(v1), e);
+      e = madd(x2, v128.load(v2), e);
+      v128.store(p, madd(x3, v128.load(v3), e));
+      v0 += 16, v1 += 16, v2 += 16, v3 += 16;
     }
     weightsPtr += 16;
     valuesPtr += rowBytes << 2;
