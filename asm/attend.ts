@@ -3,7 +3,15 @@
  * all of them.
  */
 import { consecutive, CURSOR_BYTES, cursorPosition, gather, openCursor } from "./gather";
-import { clearKeyTails, placeKeys, score } from "./key_panels";
+import {
+  placeKeyTiles,
+  placeQuery,
+  queryTileBytes,
+  rotateRows,
+  scoreTile,
+  TILE_KEYS,
+  TILE_QUERIES,
+} from "./key_tiles";
 import { anglesAt, rotate } from "./rope";
 import { madd } from "./simd";
 import { LOWEST, softmax } from "./softmax";
@@ -16,42 +24,68 @@ import { placeValues, sumQuads, valueBytes, valuePanelBytes } from "./value_pane
  */
 const BLOCK: u32 = 192;
 
-/** One or two queries attend to a block. */
-function attendBlock(
-  outputPtr: usize,
-  statePtr: usize,
-  queryPtr: usize,
+/** Bytes of u32[6], in whole vectors. */
+const VISIBLE_BYTES: usize = 32;
+
+/** Tiles of queries. */
+// @ts-ignore: decorator
+@inline
+function tilesOf(queries: u32): usize {
+  return <usize>((queries + TILE_QUERIES - 1) / TILE_QUERIES);
+}
+
+/**
+ * A tile of queries attends to a block.
+ *
+ * @param outputsPtr f32[queries][4 * sumQuads]: sums of weighted values so far
+ * @param statesPtr  f32[queries][2], see softmax
+ * @param tilePtr    the queries
+ * @param weightsPtr f32[6][BLOCK], scratch
+ * @param sumsPtr    f32[2][4 * sumQuads], scratch
+ * @param visiblePtr u32[queries]: how many of the block's tokens each sees; the last sees most
+ */
+function attendTile(
+  outputsPtr: usize,
+  statesPtr: usize,
+  tilePtr: usize,
   keysPtr: usize,
   valuesPtr: usize,
   weightsPtr: usize,
   sumsPtr: usize,
+  visiblePtr: usize,
   headDim: u32,
   queries: u32,
-  visible0: u32,
-  visible1: u32,
 ): void {
-  const quads = (headDim + 3) >> 2;
-  const visible = max(visible0, visible1);
-  const panels = (visible + PANEL - 1) / PANEL;
-  const weightQuads = (visible + 3) >> 2;
-  const queryBytes = <usize>quads << 4;
-  const outputBytes = <usize>sumQuads(headDim) << 4;
+  const most = load<u32>(visiblePtr + (<usize>(queries - 1) << 2));
+  const weightQuads = (most + 3) >> 2;
   const weightBytes: usize = BLOCK << 2;
-  score(weightsPtr, weightBytes, queryPtr, queryBytes, keysPtr, queries, panels, quads);
-  const factor0 = softmax(weightsPtr, statePtr, visible0, weightQuads);
-  let factor1: f32 = 1;
-  if (queries == 2) {
-    factor1 = softmax(weightsPtr + weightBytes, statePtr + 8, visible1, weightQuads);
+  const outputBytes = <usize>sumQuads(headDim) << 4;
+  const keyTileBytes = <usize>((headDim + 3) >> 2) << 7;
+  for (let t: u32 = 0; t < most; t += TILE_KEYS) {
+    scoreTile(weightsPtr + (<usize>t << 2), weightBytes, tilePtr, keysPtr, headDim);
+    keysPtr += keyTileBytes;
   }
-  let sums = sumsPtr;
-  const last = valuesPtr + valueBytes(BLOCK, headDim);
-  for (let values = valuesPtr; values < last; values += valuePanelBytes(BLOCK)) {
-    if (queries == 2) dot2(sums, outputBytes, weightsPtr, weightBytes, values, weightQuads);
-    else dot1(sums, weightsPtr, values, weightQuads);
-    sums += PANEL << 2;
+  for (let q: u32 = 0; q < queries; q += 2) {
+    const weights = weightsPtr + <usize>q * weightBytes;
+    const state = statesPtr + (<usize>q << 3);
+    const output = outputsPtr + <usize>q * outputBytes;
+    const both = q + 1 < queries;
+    const factor0 = softmax(weights, state, load<u32>(visiblePtr + (<usize>q << 2)), weightQuads);
+    let factor1: f32 = 1;
+    if (both) {
+      const visible = load<u32>(visiblePtr + (<usize>q << 2), 4);
+      factor1 = softmax(weights + weightBytes, state + 8, visible, weightQuads);
+    }
+    let sums = sumsPtr;
+    const last = valuesPtr + valueBytes(BLOCK, headDim);
+    for (let values = valuesPtr; values < last; values += valuePanelBytes(BLOCK)) {
+      if (both) dot2(sums, outputBytes, weights, weightBytes, values, weightQuads);
+      else dot1(sums, weights, values, weightQuads);
+      sums += PANEL << 2;
+    }
+    rescale(output, sumsPtr, factor0, outputBytes);
+    if (both) rescale(output + outputBytes, sumsPtr + outputBytes, factor1, outputBytes);
   }
-  rescale(outputPtr, sumsPtr, factor0, outputBytes);
-  if (queries == 2) rescale(outputPtr + outputBytes, sumsPtr + outputBytes, factor1, outputBytes);
 }
 
 /** output = output * factor + sums */
@@ -107,24 +141,25 @@ export function attend(
 ): void {
   const quads = (headDim + 3) >> 2;
   const pairs = headDim >> 1;
-  const queryBytes = <usize>quads << 4;
+  const rowBytes = <usize>quads << 4;
   const outputBytes = <usize>sumQuads(headDim) << 4;
-  const most = <usize>(partRows * group);
+  const most = partRows * group;
   // Scores are powers of two.
   const scale = <f32>(Math.LOG2E / sqrt<f64>(<f64>headDim));
   // The layout of attendScratchBytes.
   const keyCursor = scratchPtr;
   const valueCursor = keyCursor + CURSOR_BYTES;
-  const rotated = valueCursor + CURSOR_BYTES;
-  const outputs = rotated + most * queryBytes;
-  const states = outputs + most * outputBytes;
-  const weights = states + ((most << 3) + 15 & ~15);
-  const sums = weights + (BLOCK << 3);
-  const keyPanels = sums + (outputBytes << 1);
-  const values = keyPanels + <usize>BLOCK * queryBytes;
+  const visible = valueCursor + CURSOR_BYTES;
+  const rotated = visible + VISIBLE_BYTES;
+  const queryTiles = rotated + rowBytes;
+  const outputs = queryTiles + tilesOf(most) * queryTileBytes(headDim);
+  const states = outputs + <usize>most * outputBytes;
+  const weights = states + <usize>((most << 3) + 15 & ~15);
+  const sums = weights + TILE_QUERIES * (BLOCK << 2);
+  const keyTiles = sums + (outputBytes << 1);
+  const values = keyTiles + <usize>BLOCK * rowBytes;
   const gathered = values + valueBytes(BLOCK, headDim);
-  const angles = gathered + <usize>BLOCK * queryBytes;
-  if (headDim & 3) clearKeyTails(keyPanels, quads, BLOCK);
+  const angles = gathered + <usize>BLOCK * rowBytes;
   // Dimensions that only fill the last panel: read, multiplied by finite weights, never used.
   memory.fill(values, 0, valueBytes(BLOCK, headDim));
 
@@ -140,12 +175,9 @@ export function attend(
     for (let q: u32 = 0; q < queries; q++) {
       const row = firstRow + q / group;
       const from = queryPtr + <usize>row * stride + headBase + (<usize>(q % group * headDim) << 2);
-      const to = rotated + <usize>q * queryBytes;
-      v128.store(to + queryBytes - 16, f32x4.splat(0));
-      rotate(to, 16, from, anglesAt(ropePtr, angles, pairs, queryPosition + row, 1), pairs);
-      for (let i: usize = 0; i < queryBytes; i += 16) {
-        v128.store(to + i, f32x4.mul(v128.load(to + i), f32x4.splat(scale)));
-      }
+      rotate(rotated, 16, from, anglesAt(ropePtr, angles, pairs, queryPosition + row, 1), pairs);
+      const tile = queryTiles + <usize>(q / TILE_QUERIES) * queryTileBytes(headDim);
+      placeQuery(tile + (<usize>(q % TILE_QUERIES) << 4), rotated, scale, headDim);
       store<f32>(states + (<usize>q << 3), LOWEST);
       store<f32>(states + (<usize>q << 3), 0, 4);
     }
@@ -162,33 +194,37 @@ export function attend(
         const position = cursorPosition(keyCursor);
         const run = consecutive(keyCursor, count - at);
         const table = anglesAt(ropePtr, angles, pairs, position, run);
-        gather(gathered, keyCursor, headOffset, 0, run, quads, half, false);
-        placeKeys(keyPanels, gathered, table, quads, pairs, at, run);
+        const rowsPtr = gathered + <usize>at * rowBytes;
+        gather(rowsPtr, keyCursor, headOffset, 0, run, quads, half, false);
+        rotateRows(rowsPtr, table, quads, pairs, run);
         at += run;
       }
+      placeKeyTiles(keyTiles, gathered, quads, (count + TILE_KEYS - 1) / TILE_KEYS);
       gather(gathered, valueCursor, headOffset, valueOffset, count, quads, half, true);
       const tail = <usize>((4 - (count & 3)) & 3);
-      memory.fill(gathered + <usize>count * queryBytes, 0, tail * queryBytes);
+      memory.fill(gathered + <usize>count * rowBytes, 0, tail * rowBytes);
       placeValues(values, gathered, quads, count, valuePanelBytes(BLOCK));
 
-      for (let q: u32 = 0; q < queries; q += 2) {
-        const both: u32 = q + 1 < queries ? 2 : 1;
+      for (let q: u32 = 0; q < queries; q += TILE_QUERIES) {
+        const some = min(TILE_QUERIES, queries - q);
         // Signed: negative where the block lies wholly behind a row's own token.
-        const sees0 = <i32>(tokens - rows + firstRow + q / group + 1 - first);
-        const sees1 = <i32>(tokens - rows + firstRow + (q + both - 1) / group + 1 - first);
-        if (sees1 <= 0) continue;
-        attendBlock(
+        let sees: i32 = 0;
+        for (let i: u32 = 0; i < some; i++) {
+          sees = <i32>(tokens - rows + firstRow + (q + i) / group + 1 - first);
+          store<u32>(visible + (<usize>i << 2), min(count, <u32>max(sees, 0)));
+        }
+        if (sees <= 0) continue;
+        attendTile(
           outputs + <usize>q * outputBytes,
           states + (<usize>q << 3),
-          rotated + <usize>q * queryBytes,
-          keyPanels,
+          queryTiles + <usize>(q / TILE_QUERIES) * queryTileBytes(headDim),
+          keyTiles,
           values,
           weights,
           sums,
+          visible,
           headDim,
-          both,
-          min(count, <u32>max(sees0, 0)),
-          min(count, <u32>sees1),
+          some,
         );
       }
     }
@@ -207,10 +243,11 @@ export function attend(
 
 /** What {@link attend} needs as scratch, in bytes. */
 export function attendScratchBytes(partRows: u32, group: u32, headDim: u32): usize {
-  const most = <usize>(partRows * group);
-  const queryBytes = <usize>((headDim + 3) >> 2) << 4;
+  const most = partRows * group;
+  const rowBytes = <usize>((headDim + 3) >> 2) << 4;
   const outputBytes = <usize>sumQuads(headDim) << 4;
-  return 2 * CURSOR_BYTES + most * (queryBytes + outputBytes) + ((most << 3) + 15 & ~15) + (BLOCK << 3) +
-    (outputBytes << 1) + 2 * <usize>BLOCK * queryBytes + valueBytes(BLOCK, headDim) +
+  return 2 * CURSOR_BYTES + VISIBLE_BYTES + rowBytes + tilesOf(most) * queryTileBytes(headDim) +
+    <usize>most * outputBytes + <usize>((most << 3) + 15 & ~15) + TILE_QUERIES * (BLOCK << 2) +
+    (outputBytes << 1) + 2 * <usize>BLOCK * rowBytes + valueBytes(BLOCK, headDim) +
     <usize>BLOCK * (<usize>headDim << 2);
 }

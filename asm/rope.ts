@@ -47,7 +47,7 @@ export function ropeAngles(
  *
  *     out[i] = x[i] cos - x[i + half] sin,   out[i + half] = x[i] sin + x[i + half] cos
  *
- * @param outPtr   f32[2 * half], not x
+ * @param outPtr   f32[2 * half]; x itself only where quads lie 16 bytes apart
  * @param xPtr     f32[2 * half]
  * @param anglePtr f32[2 * half]: cosines, sines
  */
