@@ -8,7 +8,7 @@
  * does not depend on how many they are.
  */
 import { exp2 } from "./exp";
-import { consecutive, CURSOR_BYTES, cursorPosition, gather, openCursor } from "./gather";
+import { consecutive, CURSOR_BYTES, cursorPosition, gather, openCursor, touch } from "./gather";
 import { clearKeyTails, placeKeys, score } from "./key_panels";
 import { anglesAt, rotate } from "./rope";
 import { madd } from "./simd";
@@ -16,7 +16,7 @@ import { LOWEST, softmax } from "./softmax";
 import { PANEL } from "./tile";
 
 /** Keys that are turned from the same place, and share a step of softmax. */
-const BLOCK: u32 = 192;
+const BLOCK: u32 = 384;
 
 /** Keys or values that are gathered at a time: a multiple of 4 and 6, so few that L1 holds them. */
 const RUN: u32 = 24;
@@ -210,7 +210,8 @@ export function attendFew(
         scaleRow(to, scale, quads);
       }
 
-      const table = anglesAt(ropePtr, angles, pairs, 0, BLOCK);
+      touch(gathered, keyCursor, headOffset, valueOffset, count, quads, half);
+      const table = anglesAt(ropePtr, angles, pairs, 0, count);
       for (let at: u32 = 0; at < count; at += RUN) {
         const some = min(RUN, count - at);
         gather(gathered, keyCursor, headOffset, 0, some, quads, half, false);

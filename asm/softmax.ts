@@ -10,7 +10,7 @@ export const LOWEST: f32 = -3.4028234663852886e38;
  *
  * @param rowPtr   f32[4 * quads]: scores, in units of log 2
  * @param statePtr f32[2]: the largest score so far, the sum of weights so far; at first LOWEST and 0
- * @param visible  scores that count, at least 1
+ * @param visible  scores that count; at least 1 where there was none before
  * @param quads    of weights to write, at least those that `visible` needs
  * @returns what the sums of weighted values so far must be multiplied with
  */

@@ -18,8 +18,8 @@ const QUERIES_PER_PART = 256;
 /** Queries of a KV head, of all rows and heads, up to which keys are not worth being made panels of. */
 const FEW_QUERIES = 16;
 
-/** Tokens of a piece of the scope, which one thread attends to for few queries: 11 blocks. */
-const PIECE_TOKENS = 2112;
+/** Tokens of a piece of the scope, which one thread attends to for few queries: six blocks. */
+const PIECE_TOKENS = 2304;
 
 /** The verb `attend`: see Backend. */
 export function attend(
