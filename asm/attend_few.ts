@@ -199,15 +199,20 @@ export function attendFew(
       const count = consecutive(keyCursor, min(BLOCK, stop - first));
       // Row r sees tokens [0, tokens - rows + r] of the scope: earlier rows may see none of these.
       const before = tokens - rows;
-      const least = (first > before ? first - before : 0) * group;
-      for (let q = least; q < queries; q++) {
-        const row = q / group;
-        const from = queryPtr + <usize>row * stride + headBase + (<usize>(q % group * headDim) << 2);
-        const to = rotated + <usize>q * rowBytes;
+      const leastRow = first > before ? first - before : 0;
+      const least = leastRow * group;
+      for (let row = leastRow; row < rows; row++) {
         const distance = queryPosition + row - position;
-        v128.store(to + rowBytes - 16, f32x4.splat(0));
-        rotate(to, 16, from, anglesAt(ropePtr, angles, pairs, distance, 1), pairs);
-        scaleRow(to, scale, quads);
+        const table = anglesAt(ropePtr, angles, pairs, distance, 1);
+        let from = queryPtr + <usize>row * stride + headBase;
+        let to = rotated + <usize>(row * group) * rowBytes;
+        for (let g: u32 = 0; g < group; g++) {
+          v128.store(to + rowBytes - 16, f32x4.splat(0));
+          rotate(to, 16, from, table, pairs);
+          scaleRow(to, scale, quads);
+          from += <usize>headDim << 2;
+          to += rowBytes;
+        }
       }
 
       touch(gathered, keyCursor, headOffset, valueOffset, count, quads, half);

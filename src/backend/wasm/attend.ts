@@ -15,7 +15,7 @@ import type { WasmSelection } from "./select.ts";
 /** Queries that share what is gathered: more gain little, and their state leaves the L2 cache. */
 const QUERIES_PER_PART = 256;
 
-/** Queries of a KV head, of all rows and heads, up to which keys are not worth being made panels of. */
+/** Queries of a KV head, of all rows and heads, for which values are not worth being transposed. */
 const FEW_QUERIES = 16;
 
 /** Tokens of a piece of the scope, which one thread attends to for few queries: six blocks. */
