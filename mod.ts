@@ -43,7 +43,8 @@ export { type BackendOptions, openBackend } from "./src/backend/open.ts";
 export { EMBEDDED_MODEL, loadModel, type LoadOptions, Model } from "./src/llama/load.ts";
 export type { ModelSource } from "./src/llama/model_files.ts";
 export type { LlamaConfig } from "./src/llama/config.ts";
-export type { Profile } from "./src/llama/profile.ts";
+export type { Profile, QuestionForm } from "./src/llama/profile.ts";
+export type { CalibratedSet, Calibration } from "./src/llama/calibration.ts";
 export { Session } from "./src/llama/session.ts";
 export type {
   AskOptions,

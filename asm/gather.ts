@@ -1,5 +1,5 @@
 import { decodeF16 } from "./convert";
-import { KEY_OFFSET, kvExact, kvHalf, kvQuads, kvScales, kvValues, planeOffset } from "./kv_layout";
+import { KEY_OFFSET, kvExact, kvHalf, kvQuads, kvScales, kvValueBytes, kvValueStride, planeOffset } from "./kv_layout";
 import { madd } from "./simd";
 
 /**
@@ -42,20 +42,29 @@ export function gatherKeys(
   }
 }
 
-/** Values of consecutive tokens of a chunk as rows f32[count, 4 * quads]. */
+/**
+ * Values of consecutive tokens of a chunk as rows.
+ *
+ * @param outPtr    f32[count, 4 * quads]
+ * @param valuesPtr the chunk's values of the layer
+ */
 export function gatherValues(
   outPtr: usize,
-  chunkPtr: usize,
+  valuesPtr: usize,
   layoutPtr: usize,
+  head: u32,
   row: u32,
   count: u32,
 ): void {
   const quads = kvQuads(layoutPtr);
-  const values = chunkPtr + kvValues(layoutPtr);
-  if (kvHalf(layoutPtr)) {
-    decodeF16(outPtr, values + (<usize>(row * quads) << 3), count * quads);
-  } else {
-    memory.copy(outPtr, values + (<usize>(row * quads) << 4), <usize>(count * quads) << 4);
+  const half = kvHalf(layoutPtr);
+  const stride = kvValueStride(layoutPtr);
+  const rowBytes = <usize>quads << 4;
+  let value = valuesPtr + <usize>row * stride + <usize>head * kvValueBytes(layoutPtr);
+  for (const end = outPtr + <usize>count * rowBytes; outPtr < end; outPtr += rowBytes) {
+    if (half) decodeF16(outPtr, value, quads);
+    else memory.copy(outPtr, value, rowBytes);
+    value += stride;
   }
 }
 

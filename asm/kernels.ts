@@ -4,11 +4,18 @@
  */
 export { add } from "./add";
 export { attend, attendScratchBytes } from "./attend";
+export {
+  attendFew,
+  attendFewScratchBytes,
+  attendFewStateBytes,
+  attendMerge,
+} from "./attend_few";
 export { fill } from "./fill";
 export { matmul, matmulScratchBytes } from "./matmul";
 export { matmulQuantised, matmulQuantisedScratchBytes } from "./matmul_quantised";
 export { packPanels, unpackRow, widen } from "./pack";
 export { packBlocks, unpackBlocks } from "./pack_quantised";
+export { packPairs } from "./pairs";
 export { probeDots } from "./quantised";
 export { quantisedBytes, quantisedGroups, quantizeRows } from "./quantize";
 export { rmsNorm } from "./rms_norm";

@@ -1,6 +1,7 @@
-import { Format, loadBf16x4, loadFiniteF16x4 } from "./convert";
+import { bf16, F16_FACTOR, F16_MASK, Format, scaledF16 } from "./convert";
+import { dotPairs } from "./pairs";
 import { maxLanes } from "./simd";
-import { dot1, dot1Bf16, dot1F16, dot2, PANEL, QUAD_BYTES } from "./tile";
+import { dot1, dot1Bf16, dot1F16, dotRows, PANEL, QUAD_BYTES } from "./tile";
 
 /** Rows that are multiplied with one panel before the next: those that stay in the L2 cache. */
 // @ts-ignore: decorator
@@ -9,7 +10,7 @@ function rowsAtOnce(quads: u32): u32 {
   return max<u32>(32, (<u32>(512 << 10) / (quads << 4)) & ~1);
 }
 
-/** Some rows times one panel of f32. */
+/** Some rows times one panel of f32: in pairs, packed or not, and the last of an odd number alone. */
 // @ts-ignore: decorator
 @inline
 function panelRows(
@@ -17,35 +18,49 @@ function panelRows(
   outStride: usize,
   rowsPtr: usize,
   rowStride: usize,
+  pairsPtr: usize,
   panelPtr: usize,
   quads: u32,
   rows: u32,
 ): void {
-  let out = outPtr;
-  let row = rowsPtr;
-  let i: u32 = 0;
-  for (; i + 1 < rows; i += 2) {
-    dot2(out, outStride, row, rowStride, panelPtr, quads);
-    out += outStride << 1;
-    row += rowStride << 1;
+  if (pairsPtr) dotPairs(outPtr, outStride, pairsPtr, panelPtr, quads, rows >> 1);
+  else dotRows(outPtr, outStride, rowsPtr, rowStride, panelPtr, quads, rows >> 1);
+  if (rows & 1) {
+    const last = <usize>rows - 1;
+    dot1(outPtr + last * outStride, rowsPtr + last * rowStride, panelPtr, quads);
   }
-  if (i < rows) dot1(out, row, panelPtr, quads);
 }
 
-/** A panel of 16-bit numbers to f32. f16 infinities become 2^16: weights have none. */
+/**
+ * A panel of 16-bit numbers to f32. f16 infinities become 2^16: weights have none.
+ *
+ * Constants are loaded before the loop, and eight numbers at once: a panel that 64 rows share takes
+ * 5 % of their time so, and 7 % otherwise.
+ */
 function decodePanel(outPtr: usize, panelPtr: usize, quads: u32, format: i32): void {
   const end = outPtr + <usize>quads * QUAD_BYTES;
+  let v: v128;
   if (format == Format.F16) {
+    const mask = v128.load(F16_MASK);
+    const factor = v128.load(F16_FACTOR);
     while (outPtr < end) {
-      v128.store(outPtr, loadFiniteF16x4(panelPtr));
-      v128.store(outPtr, loadFiniteF16x4(panelPtr + 8), 16);
-      outPtr += 32;
-      panelPtr += 16;
+      v = v128.load(panelPtr);
+      v128.store(outPtr, f32x4.mul(scaledF16(i32x4.extend_low_i16x8_s(v), mask), factor));
+      v128.store(outPtr, f32x4.mul(scaledF16(i32x4.extend_high_i16x8_s(v), mask), factor), 16);
+      v = v128.load(panelPtr, 16);
+      v128.store(outPtr, f32x4.mul(scaledF16(i32x4.extend_low_i16x8_s(v), mask), factor), 32);
+      v128.store(outPtr, f32x4.mul(scaledF16(i32x4.extend_high_i16x8_s(v), mask), factor), 48);
+      v = v128.load(panelPtr, 32);
+      v128.store(outPtr, f32x4.mul(scaledF16(i32x4.extend_low_i16x8_s(v), mask), factor), 64);
+      v128.store(outPtr, f32x4.mul(scaledF16(i32x4.extend_high_i16x8_s(v), mask), factor), 80);
+      outPtr += QUAD_BYTES;
+      panelPtr += QUAD_BYTES >> 1;
     }
   } else {
     while (outPtr < end) {
-      v128.store(outPtr, loadBf16x4(panelPtr));
-      v128.store(outPtr, loadBf16x4(panelPtr + 8), 16);
+      v = v128.load(panelPtr);
+      v128.store(outPtr, bf16(i32x4.extend_low_i16x8_u(v)));
+      v128.store(outPtr, bf16(i32x4.extend_high_i16x8_u(v)), 16);
       outPtr += 32;
       panelPtr += 16;
     }
@@ -79,12 +94,14 @@ function scaleRow(outPtr: usize, xPtr: usize, quads: u32): bool {
  *
  * @param outPtr     f32[rows, outputs], rows `outStride` bytes apart
  * @param xPtr       f32[rows, 4 * quads], rows `xStride` bytes apart
+ * @param pairsPtr   f32[floor(rows / 2)][quads][2][4]: the same, from packPairs; or 0
  * @param weightPtr  [ceil(outputs / 6)][quads][6][4] of `format`
  * @param scratchPtr f32[quads][6][4], f32[rows at once, 8], f32[4 * quads]: {@link matmulScratchBytes}
  */
 export function matmul(
   outPtr: usize,
   xPtr: usize,
+  pairsPtr: usize,
   weightPtr: usize,
   scratchPtr: usize,
   outStride: usize,
@@ -116,12 +133,13 @@ export function matmul(
         : edgePtr;
       const stride: usize = whole ? outStride : 32;
       const x = xPtr + <usize>first * xStride;
-      if (wide) panelRows(out, stride, x, xStride, panel, quads, last - first);
+      const pairs: usize = pairsPtr ? pairsPtr + (<usize>first * quads << 4) : 0;
+      if (wide) panelRows(out, stride, x, xStride, pairs, panel, quads, last - first);
       else if (last - first == 1 && format == Format.BF16) dot1Bf16(out, x, panel, quads);
       else if (scaled && last - first == 1) dot1F16(out, scaledPtr, panel, quads);
       else {
         decodePanel(scratchPtr, panel, quads, format);
-        panelRows(out, stride, x, xStride, scratchPtr, quads, last - first);
+        panelRows(out, stride, x, xStride, pairs, scratchPtr, quads, last - first);
       }
       if (!whole) {
         for (let r = first; r < last; r++) {

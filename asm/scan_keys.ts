@@ -7,7 +7,8 @@ import {
   kvHeadStride,
   kvQuads,
   kvScales,
-  kvValues,
+  kvValueBytes,
+  kvValueStride,
   planeOffset,
 } from "./kv_layout";
 import { packedQueryBytes, rowsOffset, tilesOffset } from "./scan_queries";
@@ -24,11 +25,12 @@ import {
 } from "./scan_tile";
 import {
   SEGMENT_BYTES,
-  segmentChunk,
   segmentCount,
   segmentEndsRun,
   segmentFirst,
+  segmentKeys,
   segmentRow,
+  segmentValues,
 } from "./segment";
 import { madd, sumLanes } from "./simd";
 import { clearTopK, endRun, insert } from "./top_k";
@@ -66,7 +68,7 @@ class Scan {
   /** Offsets in a chunk. */
   scalesAt: usize;
   exactAt: usize;
-  valuesAt: usize;
+  valueStride: usize;
   /** scan_queries.ts */
   constants: usize;
   rows: usize;
@@ -80,8 +82,10 @@ class Scan {
   bounds: usize;
   /** f32[MAX_BATCH] */
   norms: usize;
-  /** The chunk's tokens of the layer and KV head. */
+  /** The chunk's keys of the layer and KV head. */
   chunk: usize;
+  /** The chunk's first value of the KV head. */
+  firstValue: usize;
   touched: u32;
 }
 
@@ -141,7 +145,7 @@ export function selectKeys(
   scan.topK = topK;
   scan.scalesAt = kvScales(layoutPtr);
   scan.exactAt = kvExact(layoutPtr);
-  scan.valuesAt = kvValues(layoutPtr);
+  scan.valueStride = kvValueStride(layoutPtr);
   for (let item = start; item < end; item++) {
     const head = <usize>(item / parts);
     const part = partsPtr + (<usize>(item % parts) << 2);
@@ -157,7 +161,8 @@ export function selectKeys(
     const last = segmentsPtr + <usize>load<u32>(part, 4) * SEGMENT_BYTES;
     let segment = segmentsPtr + <usize>load<u32>(part) * SEGMENT_BYTES;
     for (; segment < last; segment += SEGMENT_BYTES) {
-      scan.chunk = segmentChunk(segment) + head * kvHeadStride(layoutPtr);
+      scan.chunk = segmentKeys(segment) + head * kvHeadStride(layoutPtr);
+      scan.firstValue = segmentValues(segment) + head * kvValueBytes(layoutPtr);
       let row = segmentRow(segment);
       const stop = row + segmentCount(segment);
       const origin = segmentFirst(segment) - row;
@@ -306,10 +311,10 @@ function numbers(lowPtr: usize, highPtr: usize, offset: usize): v128 {
 function normsOf(scan: Scan, panel: u32, to: u32): void {
   const quads = scan.quads;
   const step: usize = scan.half ? 8 : 16;
-  let value = scan.chunk + scan.valuesAt + <usize>(panel * quads) * step;
   let out = scan.norms;
   for (let row = panel; row < to; row++) {
     let sum = f32x4.splat(0);
+    let value = scan.firstValue + <usize>row * scan.valueStride;
     for (let i: u32 = 0; i < quads; i++) {
       const v = scan.half ? loadF16x4(value) : v128.load(value);
       sum = f32x4.add(sum, scan.weighting == Weighting.L1 ? f32x4.abs(v) : f32x4.mul(v, v));

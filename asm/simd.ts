@@ -13,6 +13,28 @@ export function madd(a: v128, b: v128, c: v128): v128 {
   return f32x4.add(f32x4.mul(a, b), c);
 }
 
+// [0] 1 + 2^-12   [1] -(1 + 2^-11): what is left of the square is below the last bit of a product
+const SQUARE: usize = memory.data<u32>([
+  0x3f800800, 0x3f800800, 0x3f800800, 0x3f800800,
+  0xbf801000, 0xbf801000, 0xbf801000, 0xbf801000,
+], 16);
+
+/** Whether {@link madd} is fused here. */
+// @ts-ignore: decorator
+@inline
+export function fuses(): bool {
+  const root = v128.load(SQUARE);
+  return v128.any_true(madd(root, root, v128.load(SQUARE, 16)));
+}
+
+/** c - a * b: fused where {@link madd} is. */
+// @ts-ignore: decorator
+@inline
+export function nmadd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_nmadd(a, b, c);
+  return f32x4.sub(c, f32x4.mul(a, b));
+}
+
 /** (v0 + v2) + (v1 + v3): the same order as {@link sumLanes4}, so that both give the same bits. */
 // @ts-ignore: decorator
 @inline

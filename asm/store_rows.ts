@@ -1,10 +1,9 @@
 import { storeF16x4 } from "./convert";
 
 /**
- * Keys or values of some tokens, of all KV heads, into a chunk.
+ * Values of some tokens, of all KV heads, into a chunk.
  *
- * @param outPtr     [heads][chunk][4 * quads], the first row to write of the first head;
- *                   heads `headStride` bytes apart; zero beyond headDim
+ * @param outPtr     [rows][heads][4 * quads]; zero beyond headDim
  * @param xPtr       f32[rows, heads * headDim], rows `xStride` bytes apart
  * @param headDim    quads = ceil(headDim / 4)
  * @param half       whether the chunk holds f16
@@ -12,7 +11,6 @@ import { storeF16x4 } from "./convert";
 export function storeRows(
   outPtr: usize,
   xPtr: usize,
-  headStride: usize,
   xStride: usize,
   heads: u32,
   headDim: u32,
@@ -21,9 +19,9 @@ export function storeRows(
 ): void {
   const whole = headDim >> 2;
   const tail = headDim & 3;
-  for (let h: u32 = 0; h < heads; h++) {
-    let out = outPtr + <usize>h * headStride;
-    for (let r: u32 = 0; r < rows; r++) {
+  let out = outPtr;
+  for (let r: u32 = 0; r < rows; r++) {
+    for (let h: u32 = 0; h < heads; h++) {
       let x = xPtr + <usize>r * xStride + (<usize>(h * headDim) << 2);
       for (let i: u32 = 0; i < whole; i++) {
         if (half) storeF16x4(out, v128.load(x));

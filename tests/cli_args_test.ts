@@ -4,12 +4,15 @@ import { test } from "node:test";
 import { CommanderError } from "commander";
 import {
   type AskSettings,
+  type CalibrateSettings,
+  type Commands,
   createProgram,
   type DemoSettings,
   type FollowSettings,
   type GenerateSettings,
   type InspectSettings,
   parseCount,
+  parseLayers,
   UsageError,
   VERSION,
 } from "../src/cli/args.ts";
@@ -20,6 +23,7 @@ interface Parsed {
   generate?: GenerateSettings;
   inspect?: InspectSettings;
   demo?: DemoSettings;
+  calibrate?: CalibrateSettings;
   out: string;
   error: string;
 }
@@ -27,17 +31,17 @@ interface Parsed {
 /** Parses a command line; says which command would run, with what. */
 async function parse(...args: string[]): Promise<Parsed> {
   const parsed: Parsed = { out: "", error: "" };
-  const record =
-    (name: "ask" | "follow" | "generate" | "inspect" | "demo") => (settings: object) => {
-      Object.assign(parsed, { [name]: settings });
-      return Promise.resolve();
-    };
+  const record = (name: keyof Commands) => (settings: object) => {
+    Object.assign(parsed, { [name]: settings });
+    return Promise.resolve();
+  };
   const program = createProgram({
     ask: record("ask"),
     follow: record("follow"),
     generate: record("generate"),
     inspect: record("inspect"),
     demo: record("demo"),
+    calibrate: record("calibrate"),
   }, {
     version: VERSION,
     output: { out: (text) => parsed.out += text, error: (text) => parsed.error += text },
@@ -73,6 +77,7 @@ test("ask without options leaves everything to the model's own settings", async 
     scope: {},
     stepSize: undefined,
     select: "ask",
+    selectLayers: undefined,
     cacheFormat: "i16",
     files: [],
     maxTokens: 64,
@@ -107,7 +112,8 @@ test("every option of ask arrives", async () => {
   const { ask } = await parse(
     ...["ask", "--model", "m", "--backend", "reference", "--threads", "2", "--global", "16"],
     ...["--local", "240", "--top-k", "4", "--spans", "8", "--span", "16", "--step", "32"],
-    ...["--select", "always", "--sharing", "kvHead", "--cache-format", "f32"],
+    ...["--select", "always", "--select-layers", "1,8-10", "--sharing", "kvHead"],
+    ...["--cache-format", "f32"],
     ...["--max-tokens", "1K", "--temperature", "0.7", "--top-p", "0.9", "--seed", "-5"],
     ...["--file", "a", "--file", "b", "--stop", "x", "--trace", "t", "--quiet", "--json", "--raw"],
     "Why?",
@@ -128,6 +134,7 @@ test("every option of ask arrives", async () => {
     },
     stepSize: 32,
     select: "always",
+    selectLayers: [1, 8, 9, 10],
     cacheFormat: "f32",
     files: ["a", "b"],
     maxTokens: 1024,
@@ -165,6 +172,36 @@ test("generate, inspect and demo take their arguments and defaults", async () =>
   equal((await parse("demo")).demo!.tokens, 200_000);
 });
 
+test("every option of calibrate arrives, and has a default", async () => {
+  const { calibrate } = await parse(
+    ...["calibrate", "--model", "m", "--threads", "1", "--out", "o", "--text", "t"],
+    ...["--length", "8K", "--length", "16K", "--seeds", "2", "--needle", "n", "--question", "q"],
+    ...["--windows", "3", "--window", "4K", "--tolerance", "0.5", "--fresh", "--quiet"],
+  );
+  deepEqual(calibrate, {
+    model: "m",
+    backend: "auto",
+    threads: 1,
+    out: "o",
+    text: "t",
+    lengths: [8192, 16384],
+    seeds: 2,
+    needle: "n",
+    question: "q",
+    windows: 3,
+    window: 4096,
+    tolerance: 0.5,
+    fresh: true,
+    quiet: true,
+  });
+  const { lengths, seeds, windows, window, tolerance, fresh } = (await parse("calibrate"))
+    .calibrate!;
+  deepEqual(
+    { lengths, seeds, windows, window, tolerance, fresh },
+    { lengths: [], seeds: 4, windows: 4, window: undefined, tolerance: 0.2, fresh: false },
+  );
+});
+
 test("wrong usage is refused with a reason and a hint", async () => {
   const wrong: [RegExp, ...string[]][] = [
     [/unknown option '--bar'/, "ask", "--bar", "Why?"],
@@ -173,6 +210,7 @@ test("wrong usage is refused with a reason and a hint", async () => {
     [/too many arguments/, "ask", "Why", "not?"],
     [/Allowed choices are auto, wasm, reference/, "ask", "--backend", "gpu", "Why?"],
     [/Allowed choices are always, ask, never/, "ask", "--select", "often", "Why?"],
+    [/It must be layers, the first is 0/, "ask", "--select-layers", "2-1", "Why?"],
     [/whole number of at least 1/, "ask", "--threads", "0", "Why?"],
     [/whole number of at least 0/, "ask", "--top-k", "-1", "Why?"],
     [/It must be even/, "ask", "--span", "7", "Why?"],
@@ -185,6 +223,8 @@ test("wrong usage is refused with a reason and a hint", async () => {
     [/argument missing/, "ask", "Why?", "--trace"],
     [/whole number of at least 2000/, "demo", "--tokens", "10"],
     [/unknown option '--model'/, "demo", "--model", "x"],
+    [/a number, 0 or more/, "calibrate", "--tolerance", "-1"],
+    [/whole number of at least 1/, "calibrate", "--length", "long"],
   ];
   for (const [reason, ...args] of wrong) {
     const message = await refusal(...args);
@@ -206,8 +246,18 @@ test("counts may have thousands marks and binary suffixes, and must be whole", (
   throws(() => parseCount("99999999999999999999"), /It must be a whole number/);
 });
 
+test("layers are a list of numbers and ranges, or all", () => {
+  equal(parseLayers("all"), "all");
+  deepEqual(parseLayers("1"), [1]);
+  deepEqual(parseLayers("0, 2"), [0, 2]);
+  deepEqual(parseLayers("8-11,15"), [8, 9, 10, 11, 15]);
+  for (const text of ["", ",", "1,", "-1", "1-", "3-2", "1.5", "a", "1 2", "12345"]) {
+    throws(() => parseLayers(text), /It must be layers, the first is 0/, text);
+  }
+});
+
 test("--help of each command names its options and fits 100 columns", async () => {
-  for (const command of ["ask", "generate", "inspect", "demo"]) {
+  for (const command of ["ask", "generate", "inspect", "demo", "calibrate"]) {
     const error = await parse(command, "--help").then(
       () => null,
       (error: CommanderError & { parsed: Parsed }) => error,

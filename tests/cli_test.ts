@@ -16,6 +16,7 @@ import {
   printable,
   wrap,
 } from "../src/cli/format.ts";
+import { describeSelectLayers, nameLayers } from "../src/cli/inspect.ts";
 import { joinInputs } from "../src/cli/inputs.ts";
 import { createProgress } from "../src/cli/progress.ts";
 import { createTrace } from "../src/cli/trace.ts";
@@ -293,7 +294,43 @@ test("inspect knows the embedded model's size and price", { skip }, async () => 
   equal(summary.cacheBytesPerMillionTokens.i16, 2080e6);
   equal(summary.scopeTokens, 512);
   equal(summary.stepSize, 64);
-  match((await run(["inspect"])).out, /^cache +2\.08 kB a token in i16, 4\.64 kB in f32$/m);
+  deepEqual(summary.selectLayers, [1, 2]);
+  equal(summary.selectLayersFrom, "profile");
+  const page = (await run(["inspect"])).out;
+  match(page, /^cache +2\.08 kB a token in i16, 4\.64 kB in f32$/m);
+  match(page, /^selects +in layers 1, 2 of 4 \(from the profile\)$/m);
+  match(page, /^ +\d+ of 54 answers right at 8,192 and 16,384 tokens; all layers: \d+$/m);
+  match(page, /^ +perplexity [\d.]+ on 16,384 tokens of prose; all layers: [\d.]+$/m);
+});
+
+test(
+  "what selects is chosen by --select-layers, and reports and traces say so",
+  { skip },
+  async () => {
+    const trace = join(folder, "layers.jsonl");
+    const args = ["ask", QUESTION, "--select-layers", "3,1"];
+    const { status, out, error } = await run([...args, "--trace", trace], TEXT);
+    equal(status, 0, error);
+    equal(out, "71432.\n");
+    match(error, /^select +for the question and what was written, in layers 1, 3 of 4$/m);
+    const [header, ...lines] = readFileSync(trace, "utf8").trimEnd().split("\n")
+      .map((line) => JSON.parse(line));
+    deepEqual(header.selectLayers, [1, 3]);
+    deepEqual(new Set(lines.slice(0, -1).map(({ layer }) => layer)), new Set([1, 3]));
+    deepEqual(JSON.parse((await run([...args, "--json"], TEXT)).out).settings.selectLayers, [1, 3]);
+    match((await run([...args, "--select", "never"], TEXT)).error, /^select +never$/m);
+    const wrong = await run(["ask", QUESTION, "--select-layers", "4"], TEXT);
+    equal(wrong.status, 1);
+    match(wrong.error, /integer from 0 to 3, the model's last layer, got 4/);
+  },
+);
+
+test("layers are named in few words", () => {
+  equal(describeSelectLayers([0, 1, 2], 3), "in all 3 layers");
+  equal(describeSelectLayers([1], 4), "in layer 1 of 4");
+  equal(describeSelectLayers([1, 2], 4), "in layers 1, 2 of 4");
+  equal(nameLayers([0, 1, 3, 4, 5, 6, 9]), "0, 1, 3-6, 9");
+  equal(nameLayers([]), "none");
 });
 
 test("the trace says in bytes of each input what was selected", { skip }, async () => {

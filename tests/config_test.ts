@@ -429,9 +429,13 @@ test("matching takes linear time on hostile questions", () => {
 test("parseProfile refuses what is not as it must be, and names it", () => {
   const form = { questions: ["Where is {x}?"], completion: "{x} is" };
   const scope = pocket.scope;
+  const evidence = { needles: null, prose: null, tolerance: 0, sets: [] };
   const faults: [json: unknown, message: RegExp][] = [
     [null, /it must be an object, got null/],
-    [{ scopes: {} }, /no other fields than scope, stepSize, forms, got "scopes"/],
+    [
+      { scopes: {} },
+      /no other fields than scope, stepSize, selectLayers, calibration, forms, got "scopes"/,
+    ],
     [{ scope: 5 }, /"scope" must be an object/],
     [{ scope: { ...scope, topk: 4 } }, /no other fields/],
     [{ scope: { ...scope, topK: "4" } }, /"scope" must have the number "topK", in tokens, got "4"/],
@@ -441,6 +445,26 @@ test("parseProfile refuses what is not as it must be, and names it", () => {
     [{ scope: { ...scope, positions: "none" } }, /positions must be one of/],
     [{ stepSize: 0 }, /"stepSize" must be a count of tokens/],
     [{ stepSize: "64" }, /"stepSize" must be a count/],
+    [{ selectLayers: 1 }, /"selectLayers" must be a list of layers, the first is 0, got 1/],
+    [{ selectLayers: [] }, /there must be at least one, got none/],
+    [{ selectLayers: [1.5] }, /each must be an integer from 0 to \d+.*got 1\.5/],
+    [{ selectLayers: [4] }, /from 0 to 3, the model's last layer, got 4/],
+    [{ calibration: [] }, /"calibration" must be an object/],
+    [{ calibration: { ...evidence, model: "m" } }, /no other fields than needles, prose/],
+    [{ calibration: { ...evidence, tolerance: -1 } }, /tolerance must be a number of at least 0/],
+    [{ calibration: { ...evidence, sets: {} } }, /sets must be a list of at most 4096/],
+    [
+      { calibration: { ...evidence, needles: { questions: 1.5, lengths: [] } } },
+      /needles\.questions must be a count, got 1\.5/,
+    ],
+    [
+      { calibration: { ...evidence, sets: [{ layers: [4] }] } },
+      /sets\[0\] must be below the model's 4 layers, got \[4\]/,
+    ],
+    [
+      { calibration: { ...evidence, sets: [{ layers: [1], nll: null }] } },
+      /sets\[0\]\.nll must be a number/,
+    ],
     [{ forms: {} }, /"forms" must be a list of at most 64/],
     [{ forms: Array(65).fill(form) }, /"forms" must be a list of at most 64/],
     [{ forms: [5] }, /forms\[0\] must be an object/],
@@ -462,13 +486,29 @@ test("parseProfile refuses what is not as it must be, and names it", () => {
     [{ forms: [{ ...form, stopBefore: "\n" }] }, /stopBefore must be a list/],
   ];
   for (const [json, message] of faults) {
-    throws(() => parseProfile(json, "reattention.json"), (error: unknown) => {
+    throws(() => parseProfile(json, "reattention.json", 4), (error: unknown) => {
       ok(error instanceof ModelFormatError, `${error}`);
       match(error.message, message);
       return true;
     });
   }
   deepEqual(parseProfile({}, "p"), { forms: [] });
+});
+
+test("a profile's layers and what speaks for them come out as they went in, the layers in order", () => {
+  const calibration = {
+    needles: { questions: 54, lengths: [8192, 16384] },
+    prose: { windows: 4, length: 8192, scored: 16384 },
+    tolerance: 0.002,
+    sets: [
+      { layers: [0, 1, 2, 3], right: 54, rightAlways: 53, nll: 3.25 },
+      { layers: [], right: 0 },
+      { layers: [1], nll: 0 },
+    ],
+  };
+  const profile = parseProfile({ selectLayers: [2, 1], calibration }, "p", 4);
+  deepEqual(profile, { selectLayers: [1, 2], calibration, forms: [] });
+  deepEqual(parseProfile(JSON.parse(JSON.stringify(profile)), "p", 4), profile);
 });
 
 test("arbitrary profiles are read or refused, and arbitrary questions put to them", () => {

@@ -445,6 +445,66 @@ for (const { label, open } of machines) {
     await fc.assert(property, { seed: 21, numRuns: 80 });
   });
 
+  for (const group of [1, 3, 4, 7]) {
+    test(`${label}: a few rows of ${group} query heads a KV head match the reference`, async () => {
+      using backend = await open();
+      for (const [index, headDim] of [6, 64, 80, 128].entries()) {
+        for (const queries of [1, 2, 3, 4, 5]) {
+          await assertAttendsLikeReference(backend, {
+            shape: { numHeads: 2 * group, numKvHeads: 2, headDim },
+            queries,
+            scope: { globalEnd: 7, localStart: 7, length: 50 + queries },
+            config: null,
+            chunkSize: 16,
+            format: KV_FORMATS[(index + queries) % 2]!,
+            positions: "scope",
+            seed: queries,
+          });
+        }
+      }
+    });
+  }
+
+  // What is gathered at once, turned from one place, and attended to by one thread.
+  for (const edge of [24, 384, 2304]) {
+    test(`${label}: a few rows match the reference where the scope has about ${edge} tokens`, async () => {
+      using backend = await open();
+      for (const length of [edge - 1, edge, edge + 1, edge + 5]) {
+        for (const queries of [1, 2, 3]) {
+          await assertAttendsLikeReference(backend, {
+            shape: { numHeads: 3, numKvHeads: 1, headDim: 6 },
+            queries,
+            scope: { globalEnd: length, localStart: length, length },
+            config: null,
+            chunkSize: 256,
+            format: KV_FORMATS[length % 2]!,
+            positions: "scope",
+            seed: length,
+          });
+        }
+      }
+    });
+  }
+
+  for (const positions of ["scope", "sequence"] as const) {
+    test(`${label}: a few rows match the reference with a list for each KV head, ${positions} positions`, async () => {
+      using backend = await open();
+      // The lists end on both sides of 2304 tokens: KV heads differ in how many pieces they have.
+      for (const [index, globalEnd] of [0, 900, 1000].entries()) {
+        await assertAttendsLikeReference(backend, {
+          shape: { numHeads: 6, numKvHeads: 3, headDim: 8 },
+          queries: 1 + index,
+          scope: { globalEnd, localStart: 2000, length: 3300 },
+          config: { ...EXACT, sharing: "kvHead", topK: 5, maxSpans: 8, spanSize: 14 },
+          chunkSize: 48,
+          format: KV_FORMATS[index % 2]!,
+          positions,
+          seed: index,
+        });
+      }
+    });
+  }
+
   test(`${label}: true positions are as exact at 100,000 tokens as at the start`, async () => {
     const shape = { numHeads: 2, numKvHeads: 1, headDim: 8 };
     const [query, key, value] = [1, 2, 3].map((seed) => uniform(seed, 20 * 16));

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { judge } from "../src/cli/demo.ts";
+import { judge } from "../src/cli/answers.ts";
 import { createNeedles } from "../src/cli/haystack.ts";
 import { mostSelected, stepsThatSelected } from "../src/cli/selections.ts";
 import type { SelectionRecord } from "../src/llama/selection_record.ts";

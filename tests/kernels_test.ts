@@ -145,7 +145,7 @@ for (const build of builds) {
     const numbers = Float32Array.from(values);
     const from = bench.place(numbers);
     const out = bench.place(numbers.length);
-    bench.kernels.storeRows(out, from, 0, numbers.length * 4, 1, numbers.length, 1, 1);
+    bench.kernels.storeRows(out, from, numbers.length * 4, 1, numbers.length, 1, 1);
     numbers.forEach((x, i) => {
       const actual = valueOfF16(bench.u16[out / 2 + i]!);
       ok(Object.is(actual, roundToF16(x)), `${x} became ${actual}, not ${roundToF16(x)}`);
@@ -237,10 +237,14 @@ for (const build of builds) {
         const scratchBytes = bench.kernels.matmulScratchBytes(quads, most);
         const scratch = bench.place(scratchBytes / 4);
         const out = bench.place(most * 20);
-        const multiply = (start: number, rows: number, from = 0, to = 3) => {
+        const pairs = bench.place(most * cols);
+        const multiply = (start: number, rows: number, from = 0, to = 3, packs = rows % 3 > 0) => {
           bench.f32.fill(NaN, scratch / 4, (scratch + scratchBytes) / 4);
           bench.f32.fill(NaN, out / 4, out / 4 + most * 20);
-          const args = [out, xPtr + start * cols * 4, panels, scratch, 80, cols * 4] as const;
+          const xStart = xPtr + start * cols * 4;
+          bench.kernels.packPairs(pairs, xStart, cols * 4, quads, 0, rows >> 1);
+          const packed = packs ? pairs : 0;
+          const args = [out, xStart, packed, panels, scratch, 80, cols * 4] as const;
           bench.kernels.matmul(...args, rows, outputs, quads, FORMATS[format], from, to);
           return Array.from(
             { length: rows },
@@ -249,6 +253,7 @@ for (const build of builds) {
         };
         const expected = multiply(0, most);
         ok(expected.every((row) => row.every(Number.isFinite)), "a result is not finite");
+        deepEqual(multiply(0, most, 0, 3, false), expected);
         for (const rows of [1, 2, 3, 4, 7, 33, 64]) {
           for (const start of [0, 1, 5]) {
             deepEqual(multiply(start, rows), expected.slice(start, start + rows));
@@ -281,8 +286,8 @@ for (const build of builds) {
       const xPtr = bench.place(x);
       const out = bench.place(16);
       const multiply = (rows: number) => {
-        const format = FORMATS.f16;
-        bench.kernels.matmul(out, xPtr, panels, scratch, 32, 32, rows, 7, 2, format, 0, 2);
+        const args = [out, xPtr, 0, panels, scratch, 32, 32] as const;
+        bench.kernels.matmul(...args, rows, 7, 2, FORMATS.f16, 0, 2);
         return bench.f32.slice(out / 4, out / 4 + 7);
       };
       deepEqual(multiply(1), multiply(2), `activations of ${size}`);

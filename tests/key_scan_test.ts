@@ -19,7 +19,7 @@ const COLS = SHAPE.numKvHeads * SHAPE.headDim;
 /** Both ways to sum bytes; each is exact in every engine. */
 const WAYS = [true, false].map((exact) => ({
   label: exact ? "four at a time" : "two at a time",
-  open: () => openWasmBackend({ threads: 1 }, { exact, offset: 0 }),
+  open: () => openWasmBackend({ threads: 1 }, { dots: { exact, offset: 0 } }),
 }));
 
 /** Keys as real models have them, and as they should never be. */

@@ -10,6 +10,7 @@ import { Llama } from "../src/llama/llama.ts";
 import { loadModel } from "../src/llama/load.ts";
 import { openModelFiles } from "../src/llama/model_files.ts";
 import { argmax } from "../src/llama/sampler.ts";
+import { resolveSelectLayers } from "../src/llama/select_layers.ts";
 import { loadWeights } from "../src/llama/weights.ts";
 import { KvCache } from "../src/reattention/kv_cache.ts";
 import { createRope } from "../src/reattention/rope.ts";
@@ -85,6 +86,8 @@ async function readStep(
   const hidden = llama.forward(Uint32Array.from(tokens), cache, {
     scope,
     selects,
+    // The goldens select in all layers, whatever the model's profile says.
+    selectLayers: resolveSelectLayers("all", llama.config.numLayers),
     wantsHidden: true,
     onAttention: (_, { selection }) => {
       if (selection) selections.push(selection.tokens());

@@ -147,7 +147,7 @@ async function waysHere(): Promise<Way[]> {
     open: async (threads = 1) =>
       openWasmBackend(
         { threads, module: await compileKernels({ relaxed, shared: threads > 1 }) },
-        dots,
+        { dots },
       ),
   });
   const plain = way("plain SIMD", false, { exact: false, offset: 0 }, true);

@@ -28,9 +28,42 @@ export interface Kernels {
     end: number,
   ): void;
   attendScratchBytes(partRows: number, group: number, headDim: number): number;
+  attendFew(
+    states: number,
+    query: number,
+    segments: number,
+    ends: number,
+    rope: number,
+    scratch: number,
+    layout: number,
+    channels: number,
+    stride: number,
+    segmentsStride: number,
+    endsStride: number,
+    headDim: number,
+    group: number,
+    rows: number,
+    pieceTokens: number,
+    pieces: number,
+    start: number,
+    end: number,
+  ): void;
+  attendFewScratchBytes(queries: number, headDim: number): number;
+  attendFewStateBytes(items: number, queries: number, headDim: number): number;
+  attendMerge(
+    out: number,
+    states: number,
+    stride: number,
+    heads: number,
+    headDim: number,
+    group: number,
+    rows: number,
+    pieces: number,
+  ): void;
   matmul(
     out: number,
     x: number,
+    pairs: number,
     weight: number,
     scratch: number,
     outStride: number,
@@ -92,6 +125,14 @@ export interface Kernels {
   ): void;
   quantisedBytes(rows: number, blocks: number, format: number, exact: number): number;
   quantisedGroups(rows: number, format: number, exact: number): number;
+  packPairs(
+    out: number,
+    x: number,
+    xStride: number,
+    quads: number,
+    start: number,
+    end: number,
+  ): void;
   packPanels(out: number, rows: number, count: number, cols: number, width: number): void;
   packQueries(
     out: number,
@@ -157,7 +198,6 @@ export interface Kernels {
   storeRows(
     out: number,
     x: number,
-    headStride: number,
     xStride: number,
     heads: number,
     headDim: number,
@@ -233,6 +273,11 @@ export async function instantiateKernels(
 ): Promise<Kernels> {
   const instance = await WebAssembly.instantiate(module, { env: { memory } });
   return instance.exports as unknown as Kernels;
+}
+
+/** The same at once, for another memory of a module that was instantiated before. */
+export function instantiateMore(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
 }
 
 /** Which build an instance is. */

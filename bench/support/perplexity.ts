@@ -1,11 +1,12 @@
 /**
- * Negative log-likelihoods of a text's tokens by several methods, over the same tokens.
+ * Perplexity of a text by several methods, over the same tokens.
  *
  * @module
  */
 
+import { negativeLogLikelihoods } from "../../src/llama/likelihood.ts";
 import type { Model } from "../../src/llama/load.ts";
-import { KvCache } from "../../src/reattention/kv_cache.ts";
+import { resolveSelectLayers } from "../../src/llama/select_layers.ts";
 import { fitScope, FULL_ATTENTION, type ScopeConfig } from "../../src/reattention/scope.ts";
 
 /** A method's result. */
@@ -16,49 +17,8 @@ export interface Perplexity {
   readonly perplexity: number;
 }
 
-/** -ln p of each token from `from` on, after reading those before it. */
-export async function negativeLogLikelihoods(
-  model: Model,
-  tokens: Uint32Array,
-  from: number,
-  options: { readonly scope: ScopeConfig; readonly stepSize: number },
-): Promise<number[]> {
-  const { backend, llama, config } = model;
-  const { numLayers, numHeads, numKvHeads, headDim, vocabSize } = config;
-  using cache = new KvCache(
-    backend.kvStore({ numLayers, numHeads, numKvHeads, headDim }),
-  );
-  using out = backend.tensor(options.stepSize, vocabSize);
-  const losses: number[] = [];
-  for (let start = 0; start < tokens.length - 1; start += options.stepSize) {
-    const end = Math.min(tokens.length - 1, start + options.stepSize);
-    const wantsHidden = end >= from;
-    const hidden = llama.forward(tokens.slice(start, end), cache, {
-      scope: options.scope,
-      selects: true,
-      wantsHidden,
-    });
-    if (!wantsHidden) continue;
-    const logits = backend.rows(out, 0, end - start);
-    llama.logits(logits, hidden);
-    const values = await backend.read(logits);
-    for (let t = Math.max(from, start + 1); t <= end; t++) {
-      const row = values.subarray(
-        (t - 1 - start) * vocabSize,
-        (t - start) * vocabSize,
-      );
-      let greatest = -Infinity;
-      for (const value of row) greatest = Math.max(greatest, value);
-      let sum = 0;
-      for (const value of row) sum += Math.exp(value - greatest);
-      losses.push(Math.log(sum) + greatest - row[tokens[t]!]!);
-    }
-  }
-  return losses;
-}
-
 /**
- * The last `scored` tokens of a text by four methods.
+ * The last `scored` tokens of a text by five methods.
  *
  * @param tokens Without a beginning-of-text token; one is put before each context.
  */
@@ -103,8 +63,16 @@ export async function perplexities(
     context: `${half} to ${trained}`,
     perplexity: of(windowed),
   }];
-  const methods: readonly (readonly [string, ScopeConfig, number, Uint32Array])[] = [
-    ["ReAttention, selection always", scope, stepSize, whole],
+  const { numLayers } = config;
+  const selectLayers = resolveSelectLayers(profile?.selectLayers ?? "all", numLayers);
+  const methods: readonly (readonly [string, ScopeConfig, number, Uint32Array, number[]?])[] = [
+    [
+      `ReAttention, always, ${selectLayers.length} of ${numLayers} layers`,
+      scope,
+      stepSize,
+      whole,
+      selectLayers,
+    ],
     ["sinks + window (no selection)", { ...scope, topK: 0 }, stepSize, whole],
     [
       "full attention beyond the trained length",
@@ -116,8 +84,10 @@ export async function perplexities(
         ...tokens.subarray(Math.max(0, tokens.length - 4096)),
       ]),
     ],
+    // The paper's; the same as the first where the profile does not choose.
+    ["ReAttention, always, all layers", scope, stepSize, whole],
   ];
-  for (const [method, scope, stepSize, context] of methods) {
+  for (const [method, scope, stepSize, context, selectLayers] of methods) {
     const count = Math.min(scored, context.length >> 1);
     const losses = await negativeLogLikelihoods(
       model,
@@ -126,6 +96,7 @@ export async function perplexities(
       {
         scope,
         stepSize,
+        selectLayers,
       },
     );
     results.push({

@@ -82,6 +82,23 @@ export interface KvStoreOptions {
   readonly format?: KvFormat;
   /** Tokens per chunk, a multiple of 16. Default 256. */
   readonly chunkSize?: number;
+  /** What the cache and its forks may occupy in memory, in bytes. Default: all that the backend may. */
+  readonly cacheBytes?: number;
+  /** Where values go that no longer fit; keys stay, because selection reads all of them. */
+  readonly spill?: SpillFile;
+  /**
+   * What to do when nothing fits any more: fail (default), or forget the oldest tokens after the first chunk,
+   * which are never selected again.
+   */
+  readonly forget?: "oldest";
+}
+
+/** A place for bytes that comes and goes with a store: a file. Both calls return when it is done. */
+export interface SpillFile {
+  /** @throws {Error} If the bytes could not all be written. */
+  write(byteOffset: number, bytes: Uint8Array): void;
+  /** Fills `target` with what was written there. */
+  read(byteOffset: number, target: Uint8Array): void;
 }
 
 /**
@@ -94,8 +111,12 @@ export interface KvStore extends Disposable {
   readonly chunkSize: number;
   /** Keys and values of all layers, in bytes. */
   readonly bytesPerToken: number;
-  /** What its chunks occupy, those shared with forks included, in bytes. */
+  /** What its chunks occupy in memory, those shared with forks included, in bytes. */
   readonly byteLength: number;
+  /** Tokens whose values are in the spill file. */
+  readonly spilledTokens: number;
+  /** Tokens that were forgotten. */
+  readonly forgottenTokens: number;
   /**
    * Makes room for `length` tokens in all layers, so that no append can fail half-way.
    *

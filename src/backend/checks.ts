@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { AttentionShape, KvFormat, KvStoreOptions } from "./backend.ts";
+import type { AttentionShape, KvStoreOptions, SpillFile } from "./backend.ts";
 
 /** @throws {RangeError} If there cannot be a matrix of that size. */
 export function checkSize(what: string, rows: number, cols: number): void {
@@ -37,7 +37,10 @@ export function checkShape(
 export function resolveKvStore(
   shape: AttentionShape,
   options: KvStoreOptions,
-): { readonly format: KvFormat; readonly chunkSize: number } {
+): Required<Pick<KvStoreOptions, "format" | "chunkSize" | "cacheBytes">> & {
+  readonly spill: SpillFile | null;
+  readonly forget: KvStoreOptions["forget"];
+} {
   const { numLayers, numHeads, numKvHeads, headDim } = shape;
   for (const [name, count] of Object.entries({ numLayers, numHeads, numKvHeads, headDim })) {
     if (!Number.isSafeInteger(count) || count < 1) {
@@ -54,7 +57,7 @@ export function resolveKvStore(
   if (headDim % 2 !== 0) {
     throw new RangeError(`Cannot make a KV store: headDim must be even, got ${headDim}`);
   }
-  const { format = "i16", chunkSize = 256 } = options;
+  const { format = "i16", chunkSize = 256, cacheBytes = Infinity, spill = null, forget } = options;
   if (!Number.isSafeInteger(chunkSize) || chunkSize < 16 || chunkSize % 16 !== 0) {
     throw new RangeError(
       `Cannot make a KV store: chunkSize must be a multiple of 16 tokens, got ${chunkSize}`,
@@ -65,5 +68,15 @@ export function resolveKvStore(
       `Cannot make a KV store: format must be "i16" or "f32", got "${format}"`,
     );
   }
-  return { format, chunkSize };
+  if (!(cacheBytes > 0)) {
+    throw new RangeError(
+      `Cannot make a KV store: cacheBytes must be a positive number of bytes, got ${cacheBytes}`,
+    );
+  }
+  if (forget !== undefined && forget !== "oldest") {
+    throw new TypeError(
+      `Cannot make a KV store: forget must be "oldest" or absent, got "${forget}"`,
+    );
+  }
+  return { format, chunkSize, cacheBytes, spill, forget };
 }

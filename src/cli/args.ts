@@ -26,6 +26,8 @@ export interface ReadSettings extends ModelSettings {
   readonly scope: Partial<ScopeConfig>;
   readonly stepSize?: number;
   readonly select: "always" | "ask" | "never";
+  /** Undefined: as the model's profile says. */
+  readonly selectLayers?: readonly number[] | "all";
   readonly cacheFormat: KvFormat;
   /** Paths, in order; `-` is standard input. */
   readonly files: readonly string[];
@@ -73,6 +75,29 @@ export interface DemoSettings extends ModelSettings {
   readonly seed: number;
 }
 
+/** `calibrate` */
+export interface CalibrateSettings extends ModelSettings {
+  /** The profile to write; undefined: beside the model. */
+  readonly out?: string;
+  /** Prose; undefined: only facts in generated texts. */
+  readonly text?: string;
+  /** Tokens of the texts with facts; empty: what suits the model. */
+  readonly lengths: readonly number[];
+  /** Texts of each length. */
+  readonly seeds: number;
+  /** Templates of a fact and of its question, both or none. */
+  readonly needle?: string;
+  readonly question?: string;
+  /** Stretches of prose. */
+  readonly windows: number;
+  /** Tokens of each; undefined: what suits the model. */
+  readonly window?: number;
+  /** Accepted loss, in percent of that with all layers. */
+  readonly tolerance: number;
+  readonly fresh: boolean;
+  readonly quiet: boolean;
+}
+
 /** What each command does with its settings. */
 export interface Commands {
   ask(settings: AskSettings): Promise<void>;
@@ -80,6 +105,7 @@ export interface Commands {
   generate(settings: GenerateSettings): Promise<void>;
   inspect(settings: InspectSettings): Promise<void>;
   demo(settings: DemoSettings): Promise<void>;
+  calibrate(settings: CalibrateSettings): Promise<void>;
 }
 
 /** Where messages of the parser go. */
@@ -123,6 +149,7 @@ Examples:
   tail -f app.log | reattention ask --follow
   echo "It was a dark and stormy night" | reattention generate --max-tokens 40
   reattention inspect path/to/model
+  reattention calibrate --model path/to/model --text book.txt
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 REATTENTION_DEBUG=1 adds the stack to an error's message.`,
@@ -222,6 +249,52 @@ ${COUNTS_HELP}`,
     });
 
   withModel(
+    program.command("calibrate")
+      .summary("find the layers of a model that must select, and write them to its profile")
+      .description(
+        "Probes a model with facts hidden in texts beyond its trained length, and with prose: with " +
+          "selection in all layers, in none, in each alone, in all but each; then grows the best " +
+          "until nothing is lost against all. Writes those layers and the evidence to the model's " +
+          "reattention.json, which keeps its other fields. A run that was ended goes on where it " +
+          "was: finished probes are kept beside the output.",
+      ),
+  )
+    .option(
+      "--out <path>",
+      "the profile to write; default: reattention.json in the model's folder",
+    )
+    .optionsGroup("Probes (counts are tokens):")
+    .option("--text <path>", "prose whose likelihood is measured, and in which facts are hidden")
+    .addOption(
+      new Option("--length <count>", "length of the texts with facts; may be repeated")
+        .default([], "8 times the scope")
+        .argParser((text: string, before: number[]) => [...before, parseCount(text, 1)]),
+    )
+    .addOption(
+      new Option("--seeds <count>", "texts of each length").default(4).argParser(count(1)),
+    )
+    .option(
+      "--needle <template>",
+      "a fact, with {key} and {value}; default: the model's question forms",
+    )
+    .option("--question <template>", "what the model is to complete with the value; with {key}")
+    .addOption(
+      new Option("--windows <count>", "stretches of prose").default(4).argParser(count(1)),
+    )
+    .addOption(
+      new Option("--window <count>", "length of each; default: 8 times the scope")
+        .argParser(count(2)),
+    )
+    .addOption(
+      new Option("--tolerance <percent>", "accepted loss of likelihood against all layers")
+        .default(0.2).argParser(numberFrom("0 or more", (value) => value >= 0)),
+    )
+    .option("--fresh", "forget the finished probes of an earlier run")
+    .option("--quiet", "nothing on standard error but errors")
+    .addHelpText("after", `\n${COUNTS_HELP}`)
+    .action((options: Record<string, unknown>) => commands.calibrate(toCalibrateSettings(options)));
+
+  withModel(
     program.command("demo")
       .summary("hide facts in a long text, read it with the embedded model, and ask for them")
       .description(
@@ -304,6 +377,12 @@ function withReading(command: Command, defaults: { readonly maxTokens: number })
       ).choices(["always", "ask", "never"]).default("ask"),
     )
     .addOption(
+      new Option(
+        "--select-layers <list>",
+        "the layers that select, such as 1,2 or 8-11,15; the first is 0; or all",
+      ).argParser(parseLayers),
+    )
+    .addOption(
       new Option("--sharing <unit>", "one selection for a layer, or one for each of its KV heads")
         .choices(["layer", "kvHead"]),
     )
@@ -356,6 +435,23 @@ function toQuestions(options: Record<string, unknown>): Pick<FollowSettings, "qu
   return { questions: options.questions as string | undefined };
 }
 
+function toCalibrateSettings(options: Record<string, unknown>): CalibrateSettings {
+  return {
+    ...toModelSettings(options),
+    out: options.out as string | undefined,
+    text: options.text as string | undefined,
+    lengths: options.length as number[],
+    seeds: options.seeds as number,
+    needle: options.needle as string | undefined,
+    question: options.question as string | undefined,
+    windows: options.windows as number,
+    window: options.window as number | undefined,
+    tolerance: options.tolerance as number,
+    fresh: options.fresh === true,
+    quiet: options.quiet === true,
+  };
+}
+
 function toReadSettings(options: Record<string, unknown>): ReadSettings {
   const scope = {
     globalSize: options.global,
@@ -371,6 +467,7 @@ function toReadSettings(options: Record<string, unknown>): ReadSettings {
     scope: Object.fromEntries(given) as Partial<ScopeConfig>,
     stepSize: options.step as number | undefined,
     select: options.select as ReadSettings["select"],
+    selectLayers: options.selectLayers as ReadSettings["selectLayers"],
     cacheFormat: options.cacheFormat as KvFormat,
     files: (options.file ?? []) as string[],
     maxTokens: options.maxTokens as number,
@@ -401,6 +498,24 @@ export function parseCount(text: string, least = 0, infinite = false): number {
     );
   }
   return value;
+}
+
+/**
+ * `1,2`, `8-11,15`, `all`.
+ *
+ * @throws {InvalidArgumentError} If it is no list of layers.
+ */
+export function parseLayers(text: string): readonly number[] | "all" {
+  if (/^all$/i.test(text.trim())) return "all";
+  return text.split(",").flatMap((part) => {
+    const [, first, last = first] = /^\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?$/.exec(part) ?? [];
+    if (first === undefined || Number(last) < Number(first)) {
+      throw new InvalidArgumentError(
+        'It must be layers, the first is 0, such as 1,2 or 8-11,15; or "all".',
+      );
+    }
+    return Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => Number(first) + i);
+  });
 }
 
 function count(least: number, infinite = false): (text: string) => number {

@@ -18,6 +18,7 @@ import {
   standardOutput,
   temporaryPath,
 } from "../system/system.ts";
+import { type Answer, answerOf, judge } from "./answers.ts";
 import type { DemoSettings } from "./args.ts";
 import {
   clip,
@@ -31,14 +32,13 @@ import {
 } from "./format.ts";
 import { createNeedles, type Needle, type NeedleKind, writeHaystack } from "./haystack.ts";
 import { describeScope } from "./inspect.ts";
+import { bytesPerToken as measureBytesPerToken, generatedSample } from "./probe_texts.ts";
 import { createProgress } from "./progress.ts";
 import { feed } from "./feed.ts";
 import { mostSelected, stepsThatSelected } from "./selections.ts";
 
 /** What is hidden: look-alikes, which must be told apart by their key, and others. */
 const KINDS: readonly NeedleKind[] = ["magic", "magic", "magic", "passkey", "date"];
-/** Tokens that an answer may have beyond the right one: enough to be seen to be wrong. */
-const SPARE_TOKENS = 3;
 /** Tokens of the text around a fact that full attention gets to read from the first to the last. */
 const CUT_TOKENS = 4096;
 /** The same within the trained length: what the model can do at home. */
@@ -54,12 +54,6 @@ interface Hidden {
   readonly endByte: number;
 }
 
-/** An answer and whether it is the hidden fact. */
-export interface Answer {
-  readonly text: string;
-  readonly right: boolean;
-}
-
 /** Runs `demo`. */
 export async function demo(settings: DemoSettings): Promise<void> {
   const began = performance.now();
@@ -71,7 +65,7 @@ export async function demo(settings: DemoSettings): Promise<void> {
   const say = (text: string) => standardOutput.write(`${text}\n`);
   const progress = createProgress(standardError);
 
-  const bytesPerToken = measureBytesPerToken(model, settings.seed);
+  const bytesPerToken = measureBytesPerToken(model, generatedSample(settings.seed));
   const path = await temporaryPath("haystack.txt");
   const hidden = await writeText(path, settings, bytesPerToken);
   await say(
@@ -132,13 +126,6 @@ export async function demo(settings: DemoSettings): Promise<void> {
       `ReAttention gave ${plural(wrong, "wrong answer")} to ${hidden.length} questions`,
     );
   }
-}
-
-/** How long a token of such a text is: an estimate from a sample, to write as many as wanted. */
-function measureBytesPerToken(model: Model, seed: number): number {
-  let sample = "";
-  for (const { text } of writeHaystack({ seed, length: 50_000 })) sample += text;
-  return sample.length / model.tokenizer.encode(sample).length;
 }
 
 async function writeText(
@@ -272,18 +259,6 @@ async function readCut(path: string, hidden: Hidden, byteLength: number): Promis
   } finally {
     await file.close?.();
   }
-}
-
-async function answerOf(model: Model, session: Session, needle: Needle): Promise<string> {
-  const maxTokens = model.tokenizer.encode(` ${needle.answer}.`).length + SPARE_TOKENS;
-  let answer = "";
-  for await (const piece of session.ask(needle.question, { maxTokens })) answer += piece;
-  return answer;
-}
-
-/** Right is the hidden fact, letter by letter; a full stop may follow it. */
-export function judge(text: string, needle: Needle): Answer {
-  return { text, right: text.trim().replace(/\.$/, "") === needle.answer };
 }
 
 function showAnswer({ text, right }: Answer): string {

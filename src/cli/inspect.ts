@@ -7,8 +7,10 @@
 import type { KvFormat } from "../backend/backend.ts";
 import { kvBytesPerToken } from "../backend/kv_bytes.ts";
 import { summarizeDtypes } from "../files/tensor_table.ts";
+import type { CalibratedSet, Calibration } from "../llama/calibration.ts";
 import { EMBEDDED_MODEL } from "../llama/load.ts";
 import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
+import { resolveSelectLayers } from "../llama/select_layers.ts";
 import { defaultStepSize } from "../llama/session_options.ts";
 import { fitScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { standardOutput } from "../system/system.ts";
@@ -39,6 +41,11 @@ export interface ModelSummary {
   readonly scopeTokens: number;
   /** Tokens read at once. */
   readonly stepSize: number;
+  /** The layers that select, and whether the model says so or nobody does: then all do. */
+  readonly selectLayers: readonly number[];
+  readonly selectLayersFrom: "profile" | "default";
+  /** What spoke for them; null where nobody measured. */
+  readonly calibration: Calibration | null;
 }
 
 /** Runs `inspect`. */
@@ -74,6 +81,9 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     scopeFrom: files.profile?.scope ? "profile" : "trained length",
     scopeTokens: scopeBound(scope, 1),
     stepSize: files.profile?.stepSize ?? defaultStepSize(scope, shape.trainedLength),
+    selectLayers: resolveSelectLayers(files.profile?.selectLayers ?? "all", shape.numLayers),
+    selectLayersFrom: files.profile?.selectLayers ? "profile" : "default",
+    calibration: files.profile?.calibration ?? null,
   };
 }
 
@@ -118,6 +128,12 @@ function describeModel(summary: ModelSummary): string {
     ],
     ["scope", `${describeScope(scope)} (from the ${summary.scopeFrom})`],
     ["step", plural(summary.stepSize, "token")],
+    [
+      "selects",
+      `${describeSelectLayers(summary.selectLayers, shape.numLayers)} ` +
+      (summary.selectLayersFrom === "profile" ? "(from the profile)" : "(not calibrated)"),
+    ],
+    ...describeCalibration(summary).map((line): [string, string] => ["", line]),
     ...summary.questionForms.map((form, i): [string, string] => [
       i === 0 ? "answers" : "",
       form,
@@ -134,4 +150,51 @@ export function describeScope(scope: ScopeConfig): string {
   if (topK > 0) parts.push(`${formatCount(maxSpans)} x ${formatCount(spanSize)} selected`);
   parts.push(`${formatCount(localSize)} local`);
   return `${parts.join(" + ")} = ${plural(scopeBound(scope, 1), "token")}`;
+}
+
+/** `in layers 1, 2 of 4`, `in layers 8-11, 15 of 32`, `in all 4 layers`. */
+export function describeSelectLayers(layers: readonly number[], numLayers: number): string {
+  if (layers.length === numLayers) return `in all ${plural(numLayers, "layer")}`;
+  return `in ${layers.length === 1 ? "layer" : "layers"} ${nameLayers(layers)} of ${numLayers}`;
+}
+
+/** Ascending indices, three and more in a row as a range: `0, 1, 8-11`; `none` of none. */
+export function nameLayers(layers: readonly number[]): string {
+  const names: string[] = [];
+  for (let i = 0; i < layers.length;) {
+    let end = i + 1;
+    while (end < layers.length && layers[end] === layers[end - 1]! + 1) end++;
+    if (end - i >= 3) {
+      names.push(`${layers[i]}-${layers[end - 1]}`);
+      i = end;
+    } else names.push(`${layers[i++]}`);
+  }
+  return names.length === 0 ? "none" : names.join(", ");
+}
+
+/** What those layers were measured to cost against all: a line for each kind of evidence. */
+function describeCalibration({ calibration, selectLayers, shape }: ModelSummary): string[] {
+  if (calibration === null) return [];
+  const find = (layers: readonly number[]): CalibratedSet | undefined =>
+    calibration.sets.find((set) => set.layers.join() === layers.join());
+  const chosen = find(selectLayers);
+  const all = find(resolveSelectLayers("all", shape.numLayers));
+  const lines: string[] = [];
+  if (calibration.needles && chosen?.right !== undefined && all?.right !== undefined) {
+    const { questions, lengths } = calibration.needles;
+    lines.push(
+      `${chosen.right} of ${plural(questions, "answer")} right at ${
+        lengths.map(formatCount).join(" and ")
+      } tokens; all layers: ${all.right}`,
+    );
+  }
+  if (calibration.prose && chosen?.nll !== undefined && all?.nll !== undefined) {
+    const perplexity = (nll: number) => Math.exp(nll).toFixed(2);
+    lines.push(
+      `perplexity ${perplexity(chosen.nll)} on ${
+        plural(calibration.prose.scored, "token")
+      } of prose; all layers: ${perplexity(all.nll)}`,
+    );
+  }
+  return lines;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command `reattention`: ask, generate, inspect, demo.
+ * The command `reattention`: ask, generate, inspect, demo, calibrate.
  *
  * @module
  */
@@ -16,6 +16,7 @@ import {
 } from "../system/system.ts";
 import { createProgram, UsageError, VERSION } from "./args.ts";
 import { ask } from "./ask.ts";
+import { calibrate } from "./calibrate.ts";
 import { demo } from "./demo.ts";
 import { follow } from "./follow.ts";
 import { generate } from "./generate.ts";
@@ -26,7 +27,7 @@ async function run(args: readonly string[]): Promise<number> {
   // The parser writes without waiting; what it wrote is handed on, waiting, below.
   let out = "";
   let error = "";
-  const program = createProgram({ ask, follow, generate, inspect, demo }, {
+  const program = createProgram({ ask, follow, generate, inspect, demo, calibrate }, {
     version: VERSION,
     output: { out: (text) => out += text, error: (text) => error += text },
   });

@@ -22,7 +22,7 @@ import { type ReadSettings, UsageError } from "./args.ts";
 import { feed } from "./feed.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./format.ts";
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
-import { describeScope } from "./inspect.ts";
+import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { createTrace, type Trace } from "./trace.ts";
@@ -92,6 +92,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
         scope: session.scope,
         stepSize: session.stepSize,
         select: session.select,
+        selectLayers: session.select === "never" ? [] : session.selectLayers,
         cacheFormat: settings.cacheFormat,
         maxTokens: settings.maxTokens,
         temperature: settings.temperature,
@@ -138,6 +139,7 @@ export function sessionOptions(settings: ReadSettings): SessionOptions {
     scope: settings.scope,
     ...(settings.stepSize === undefined ? {} : { stepSize: settings.stepSize }),
     select: settings.select,
+    ...(settings.selectLayers === undefined ? {} : { selectLayers: settings.selectLayers }),
     kvFormat: settings.cacheFormat,
   };
 }
@@ -155,6 +157,7 @@ function startTrace(
     scope: session.scope,
     stepSize: session.stepSize,
     select: session.select,
+    selectLayers: session.select === "never" ? [] : session.selectLayers,
     inputs: inputs.names,
   }, inputs.locate);
 }
@@ -286,6 +289,7 @@ function describe({ settings, stats }: Figures, model: Model, session: Session):
       describeScope(session.select === "never" ? { ...session.scope, topK: 0 } : session.scope)
     }; trained length ` +
     `${formatCount(model.config.trainedLength)}, step ${settings.stepSize}`,
+    `select  ${describeSelect(session, model)}`,
     describeMemory(stats, settings.cacheFormat),
   ];
 }
@@ -301,4 +305,11 @@ export function describeMemory(
 ): string {
   return `memory  ${formatBytes(cacheBytes)} of cache (${formatCount(bytesPerToken)} bytes ` +
     `a token, ${cacheFormat}), ${formatBytes(peakMemoryBytes)} at the peak`;
+}
+
+/** When and where attention selected. */
+function describeSelect({ select, selectLayers, scope }: Session, { config }: Model): string {
+  if (select === "never" || scope.topK === 0) return "never";
+  const when = select === "always" ? "every step" : "the question and what was written";
+  return `for ${when}, ${describeSelectLayers(selectLayers, config.numLayers)}`;
 }

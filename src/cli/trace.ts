@@ -1,7 +1,8 @@
 /**
  * The recall trace: what each layer selected in each step, as JSON lines.
  *
- *     {"type":"header","version":1,"model":...,"scope":{...},"stepSize":64,"select":"ask","inputs":["book.txt"]}
+ *     {"type":"header","version":1,"model":...,"scope":{...},"stepSize":64,"select":"ask",
+ *       "selectLayers":[1,2],"inputs":["book.txt"]}
  *     {"type":"selection","step":9,"phase":"generate","layer":1,"length":812,"spans":[
  *       {"start":300,"end":316,"input":0,"startByte":790,"endByte":841}]}
  *     {"type":"end","length":815,"inputs":[{"name":"book.txt","byteLength":2100,"replacements":0}]}

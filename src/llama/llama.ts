@@ -18,6 +18,8 @@ export interface StepOptions {
   readonly scope: ScopeConfig;
   /** Whether this step selects. */
   readonly selects: boolean;
+  /** The layers that do, then; the others read their global and local tokens. Default: all. */
+  readonly selectLayers?: readonly number[];
   /**
    * Whether the last layer's output is wanted. If not, that layer stores its keys and values and
    * stops: a step that is only read costs that much less.
@@ -86,7 +88,7 @@ export class Llama implements Disposable {
         layer,
         rope: this.#rope,
         config: options.scope,
-        selects: options.selects,
+        selects: options.selects && (options.selectLayers?.includes(layer) ?? true),
       });
       options.onAttention?.(layer, attention);
       backend.matmul(normed, attended, weights.oProj);

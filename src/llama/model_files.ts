@@ -200,7 +200,7 @@ async function readModelFiles(
     tokenizer: (await readJson("tokenizer.json", MAX_TOKENIZER_BYTES))?.value ?? null,
     tokenizerConfig: (await readJson("tokenizer_config.json"))?.value ?? null,
     generationConfig: generation?.value ?? null,
-    profile: profile && parseProfile(profile.value, profile.name),
+    profile: profile && parseProfile(profile.value, profile.name, config.numLayers),
     byteLength: [...sources].reduce((sum, { byteLength }) => sum + byteLength, 0),
   };
 }

@@ -1,6 +1,6 @@
 /**
- * `reattention.json`, beside a model's weights: the scope that fits it, and the question forms that
- * a model which only completes text was trained on.
+ * `reattention.json`, beside a model's weights: the scope that fits it, the layers that select, and
+ * the question forms that a model which only completes text was trained on.
  *
  * @module
  */
@@ -8,6 +8,8 @@
 import { ModelFormatError } from "../errors.ts";
 import { asObject, shorten } from "../files/json.ts";
 import { FULL_ATTENTION, resolveScope, type ScopeConfig } from "../reattention/scope.ts";
+import { type Calibration, parseCalibration } from "./calibration.ts";
+import { resolveSelectLayers } from "./select_layers.ts";
 import type { StopRules } from "./stop_strings.ts";
 
 /** What comes with a model beside its weights. */
@@ -16,6 +18,10 @@ export interface Profile {
   readonly scope?: ScopeConfig;
   /** Tokens per step while reading, under that scope. */
   readonly stepSize?: number;
+  /** The layers that select, where not all do; ascending. Found by `reattention calibrate`. */
+  readonly selectLayers?: readonly number[];
+  /** What speaks for them. */
+  readonly calibration?: Calibration;
   /** Tried in order. */
   readonly forms: readonly QuestionForm[];
 }
@@ -59,22 +65,35 @@ const SCOPE_RULES = ["positions", "sharing", "scores", "selector"] as const;
  *
  * @param json The parsed file.
  * @param name The file's name, for messages.
+ * @param numLayers Layers of the model; not given, any index of a layer will do.
  * @throws {ModelFormatError} If a field is unknown or not as it must be.
  */
-export function parseProfile(json: unknown, name: string): Profile {
+export function parseProfile(
+  json: unknown,
+  name: string,
+  numLayers: number = Infinity,
+): Profile {
   const fail = (message: string): never => {
     throw new ModelFormatError(`Cannot use the model's profile: ${message}`, name, 0);
   };
-  const fields = readFields(json, "it", ["scope", "stepSize", "forms"], fail);
+  const known = ["scope", "stepSize", "selectLayers", "calibration", "forms"];
+  const fields = readFields(json, "it", known, fail);
   const scope = fields["scope"] === undefined ? null : parseScope(fields["scope"], fail);
   const stepSize = fields["stepSize"];
   if (stepSize !== undefined && !(Number.isSafeInteger(stepSize) && Number(stepSize) >= 1)) {
     fail(`"stepSize" must be a count of tokens, at least 1, got ${show(stepSize)}`);
   }
+  const { selectLayers, calibration } = fields;
   const forms = readList(fields["forms"] ?? [], '"forms"', fail);
   return {
     ...(scope === null ? {} : { scope }),
     ...(stepSize === undefined ? {} : { stepSize: Number(stepSize) }),
+    ...(selectLayers === undefined
+      ? {}
+      : { selectLayers: parseSelectLayers(selectLayers, numLayers, fail) }),
+    ...(calibration === undefined
+      ? {}
+      : { calibration: parseCalibration(calibration, numLayers, fail) }),
     forms: forms.map((form, i) => parseForm(form, `forms[${i}]`, fail)),
   };
 }
@@ -90,6 +109,17 @@ function parseScope(value: unknown, fail: Fail): ScopeConfig {
   }
   try {
     return resolveScope(fields as Partial<ScopeConfig>, FULL_ATTENTION);
+  } catch (error) {
+    return fail((error as Error).message);
+  }
+}
+
+function parseSelectLayers(value: unknown, numLayers: number, fail: Fail): number[] {
+  if (!Array.isArray(value)) {
+    fail(`"selectLayers" must be a list of layers, the first is 0, got ${show(value)}`);
+  }
+  try {
+    return resolveSelectLayers(value as number[], numLayers);
   } catch (error) {
     return fail((error as Error).message);
   }

@@ -19,7 +19,7 @@ export interface SelectedSpan {
 /** Why a step was taken. */
 export type StepPhase = "read" | "question" | "generate";
 
-/** The selection of one layer in one step. */
+/** The selection of one layer in one step. Layers that do not select have no records. */
 export interface SelectionRecord {
   /** Counts the session's steps from 0. */
   readonly step: number;

@@ -14,6 +14,7 @@ import type { Tokenizer } from "../text/tokenizer.ts";
 import type { Llama } from "./llama.ts";
 import { completeQuestion, type Profile } from "./profile.ts";
 import { createSampler } from "./sampler.ts";
+import { resolveSelectLayers } from "./select_layers.ts";
 import { type StepPhase, toSpans } from "./selection_record.ts";
 import {
   type AskOptions,
@@ -60,6 +61,8 @@ export class Session implements Disposable {
   readonly stepSize: number;
   /** When attention selects. */
   readonly select: "always" | "ask" | "never";
+  /** The layers that do so then; ascending, the first layer is 0. */
+  readonly selectLayers: readonly number[];
 
   readonly #model: SessionModel;
   readonly #options: SessionOptions;
@@ -89,6 +92,10 @@ export class Session implements Disposable {
         `Cannot open a session: select must be one of always, ask, never, got "${this.select}"`,
       );
     }
+    this.selectLayers = resolveSelectLayers(
+      options.selectLayers ?? profile?.selectLayers ?? "all",
+      config.numLayers,
+    );
     this.stepSize = options.stepSize ?? (options.scope ? undefined : profile?.stepSize) ??
       defaultStepSize(this.scope, config.trainedLength);
     if (!Number.isSafeInteger(this.stepSize) || this.stepSize < 1) {
@@ -449,6 +456,7 @@ export class Session implements Disposable {
     const hidden = llama.forward(this.#log.slice(start, end), this.#cache, {
       scope: this.scope,
       selects,
+      selectLayers: this.selectLayers,
       wantsHidden,
       onAttention: onSelect && ((layer, { selection }) => {
         if (selection) selections.push({ layer, tokens: selection.tokens() });

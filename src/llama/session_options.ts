@@ -23,6 +23,11 @@ export interface SessionOptions {
    * only for a question and each generated token (default; reading is linear), or never.
    */
   readonly select?: "always" | "ask" | "never";
+  /**
+   * The layers that select, when attention selects; the others read their global and local tokens
+   * only. Indices, the first layer is 0. Default: the model's profile, else all.
+   */
+  readonly selectLayers?: readonly number[] | "all";
   /** How keys and values are kept. Default `"i16"`. */
   readonly kvFormat?: KvFormat;
   /** Allows scopes beyond the trained length, where the model breaks: for baselines. */
@@ -34,7 +39,7 @@ export interface SessionOptions {
 /** What a fork may do differently. */
 export type ForkOptions = Pick<
   SessionOptions,
-  "scope" | "select" | "beyondTrainedLength" | "onSelect"
+  "scope" | "select" | "selectLayers" | "beyondTrainedLength" | "onSelect"
 >;
 
 /** How tokens are generated. */

@@ -15,7 +15,10 @@ export interface AttentionCall {
   readonly layer: number;
   readonly rope: Rope;
   readonly config: ScopeConfig;
-  /** Whether this call may select; `config.topK` must be positive as well. */
+  /**
+   * Whether this call may select; `config.topK` must be positive as well. Without, the call reads
+   * the global and the local region: a plain window.
+   */
   readonly selects: boolean;
   /** Pins the start of the local region instead of planning it. The new tokens stay local. */
   readonly localStart?: number;

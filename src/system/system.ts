@@ -259,8 +259,8 @@ async function openOrExplain(
   }
 }
 
-/** The system's code in words. */
-function explain(cause: unknown, path: string, verb: "read" | "write"): Error {
+/** A failure of the system at a path, in words. */
+export function explain(cause: unknown, path: string, verb: "read" | "write"): Error {
   const reason = {
     ENOENT: verb === "read" ? "there is no such file" : "there is no such folder",
     EACCES: "permission denied",

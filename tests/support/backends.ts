@@ -6,6 +6,7 @@
 
 import type { Backend } from "../../src/backend/backend.ts";
 import { openBackend } from "../../src/backend/open.ts";
+import { openWasmBackend } from "../../src/backend/wasm/backend.ts";
 import { compileKernels, hasRelaxedSimd } from "../../wasm/loader.ts";
 
 /** A backend, and what to call it in a test's name. */
@@ -34,6 +35,11 @@ export const machines: readonly BackendUnderTest[] = [
   wasm(false),
   ...hasRelaxedSimd() ? [wasm(true)] : [],
   { label: "wasm on 2 threads", open: () => openBackend("wasm", { threads: 2 }) },
+  {
+    // Enough of them that no cache lies where the tensors are.
+    label: "wasm in many arenas",
+    open: () => openWasmBackend({ threads: 2, memoryLimit: 2 ** 28 }, { arenaBytes: 2 ** 24 }),
+  },
 ];
 
 /** The oracle first. */

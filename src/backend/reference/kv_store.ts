@@ -42,6 +42,10 @@ export class ReferenceKvStore implements KvStore {
     this.#ledger = ledger;
   }
 
+  /** None: it is the plainest of stores. */
+  readonly spilledTokens = 0;
+  readonly forgottenTokens = 0;
+
   get byteLength(): number {
     return this.#chunks.length * this.#chunkBytes;
   }

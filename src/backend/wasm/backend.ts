@@ -19,54 +19,40 @@ import type { BackendOptions } from "../backend.ts";
 import type { Rope } from "../../reattention/rope.ts";
 import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
 import { BackendUnavailableError } from "../../errors.ts";
-import {
-  buildOf,
-  compileKernels,
-  hasRelaxedSimd,
-  hasSimd,
-  instantiateKernels,
-} from "../../../wasm/loader.ts";
+import { buildOf, hasSimd } from "../../../wasm/loader.ts";
+import { type Arenas, giveBack, lendEmpty } from "./arenas.ts";
 import { attend } from "./attend.ts";
 import {
   createTensor,
   loadWeight,
-  packVector,
-  panelsOf,
   readTensor,
-  vectorPanelBytes,
   WasmTensor,
   WasmWeight,
   writeTensor,
 } from "./handles.ts";
+import { MAX_THREADS } from "./job.ts";
 import { WasmKvStore } from "./kv_store.ts";
 import type { Machine } from "./machine.ts";
-import { createMemory, FORMATS, Memory } from "./memory.ts";
-import {
-  type ByteDots,
-  isQuantised,
-  multiplyQuantised,
-  probeByteDots,
-  unpackQuantised,
-} from "./quantised.ts";
-import { RotaryTables } from "./rotary.ts";
+import { FORMATS } from "./memory.ts";
+import { multiply } from "./multiply.ts";
+import { ARENA_BYTES, type Internals, openArenas } from "./open_arenas.ts";
+import { isQuantised, unpackQuantised } from "./quantised.ts";
 import { select, WasmSelection } from "./select.ts";
-import { MAX_THREADS } from "./job.ts";
-import { Crew, findWorkerHost, type WorkerHost } from "./threads.ts";
+import { findWorkerHost } from "./threads.ts";
 import { Ballot } from "./votes.ts";
 
 /**
  * Opens the wasm backend.
  *
- * @param dots How bytes are multiplied, for tests of the ways that this engine would not take.
  * @throws {BackendUnavailableError} If the engine has no 128-bit SIMD, or `options.module` is not the
  * kernels.
  */
 export async function openWasmBackend(
   options: BackendOptions = {},
-  dots?: ByteDots,
+  internals: Internals = {},
 ): Promise<Backend> {
   const host = await findWorkerHost();
-  const { threads = host?.cores ?? 1, memoryLimit = Infinity } = options;
+  const { threads = host?.cores ?? 1, memoryLimit = ARENA_BYTES } = options;
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw new RangeError(
       `Cannot open the wasm backend: threads must be an integer from 1 to ${MAX_THREADS}, got ${threads}`,
@@ -82,59 +68,28 @@ export async function openWasmBackend(
       "Cannot open the wasm backend: the engine must have WebAssembly SIMD, and this one has none",
     );
   }
-  const machine = await openMachine(options.module, host, threads, memoryLimit, dots);
-  await machine.crew.start();
-  return new WasmBackend(machine, threads);
-}
-
-async function openMachine(
-  given: WebAssembly.Module | undefined,
-  host: WorkerHost | null,
-  wanted: number,
-  limitBytes: number,
-  dots?: ByteDots,
-): Promise<Machine> {
-  const threads = host === null ? 1 : wanted;
-  // A module that was compiled elsewhere may be of either kind; only trying tells.
-  const kinds = given === undefined ? [threads > 1] : [threads > 1, threads === 1];
-  let failure: unknown;
-  for (const shared of kinds.filter((shared) => !shared || host !== null)) {
-    const module = given ?? await compileKernels({ relaxed: hasRelaxedSimd(), shared });
-    const created = createMemory(shared, limitBytes);
-    try {
-      const kernels = await instantiateKernels(module, created.memory);
-      const base = kernels.heapBase() >>> 0;
-      const held = new Memory(created.memory, base, created.limitBytes);
-      return {
-        memory: held,
-        kernels,
-        crew: new Crew(held, kernels, module, shared ? threads : 1, host),
-        dots: dots ?? probeByteDots(kernels),
-      };
-    } catch (cause) {
-      failure = cause;
-    }
-  }
-  throw new BackendUnavailableError(
-    "Cannot open the wasm backend: the module must be one of wasm/kernels_*.wasm of this version",
-    { cause: failure },
-  );
+  const arenas = await openArenas(options.module, host, threads, memoryLimit, internals);
+  await arenas.first.crew.start();
+  return new WasmBackend(arenas, threads);
 }
 
 /** See {@linkcode openWasmBackend}. */
 class WasmBackend implements Backend {
   readonly name = "wasm";
-  readonly #machine: Machine;
+  readonly #arenas: Arenas;
   readonly #ballot = new Ballot();
-  readonly #rotary: RotaryTables;
 
   /** Threads that were asked for. */
   readonly #wanted: number;
 
-  constructor(machine: Machine, wanted: number) {
-    this.#machine = machine;
+  constructor(arenas: Arenas, wanted: number) {
+    this.#arenas = arenas;
     this.#wanted = wanted;
-    this.#rotary = new RotaryTables(machine.memory, machine.kernels);
+  }
+
+  /** Where tensors are. */
+  get #machine(): Machine {
+    return this.#arenas.first;
   }
 
   get description(): string {
@@ -148,13 +103,14 @@ class WasmBackend implements Backend {
   }
 
   get byteLength(): number {
-    const { memory, crew } = this.#machine;
-    return memory.usedBytes - crew.byteLength - this.#rotary.byteLength;
+    const { budget, all, first } = this.#arenas;
+    const tables = all.reduce((sum, { rotary }) => sum + rotary.byteLength, 0);
+    return budget.usedBytes - first.crew.byteLength - tables;
   }
 
   async weight(source: WeightSource): Promise<Weight> {
     checkSize(`the weight "${source.name}"`, source.rows, source.cols);
-    return await loadWeight(this.#machine, source);
+    return await loadWeight(this.#arenas, source);
   }
 
   tensor(rows: number, cols: number): Tensor {
@@ -173,7 +129,7 @@ class WasmBackend implements Backend {
   }
 
   kvStore(shape: AttentionShape, options: KvStoreOptions = {}): KvStore {
-    return new WasmKvStore(this.#machine, shape, options);
+    return new WasmKvStore(this.#arenas, shape, options);
   }
 
   write(out: Tensor, values: Float32Array): void {
@@ -200,9 +156,12 @@ class WasmBackend implements Backend {
   }
 
   embed(out: Tensor, table: Weight, tokens: Uint32Array): void {
-    const { kernels, memory } = this.#machine;
-    const [to, from] = [this.#tensor(out), this.#weight(table)];
+    const from = this.#weight(table);
+    const { machine } = from;
     checkShape("embed", "out", out, tokens.length, table.cols);
+    using frame = machine.memory.frame();
+    const filled = this.#tensor(out);
+    const to = lendEmpty(frame, filled, machine);
     for (let r = 0; r < tokens.length; r++) {
       const token = tokens[r]!;
       if (token >= table.rows) {
@@ -211,11 +170,13 @@ class WasmBackend implements Backend {
         );
       }
       const row = to.ptr + r * to.stride;
-      if (from.isVector) memory.u8.copyWithin(row, from.ptr, from.ptr + from.byteLength);
-      else if (isQuantised(from.format)) {
-        unpackQuantised(this.#machine, row, from.ptr, from, from.format, token);
-      } else kernels.unpackRow(row, from.ptr, token, from.quads, FORMATS[from.format]);
+      if (from.isVector) {
+        machine.memory.u8.copyWithin(row, from.ptr, from.ptr + from.byteLength);
+      } else if (isQuantised(from.format)) {
+        unpackQuantised(machine, row, from.ptr, from, from.format, token);
+      } else machine.kernels.unpackRow(row, from.ptr, token, from.quads, FORMATS[from.format]);
     }
+    giveBack(filled, to);
   }
 
   rmsNorm(out: Tensor, x: Tensor, gain: Weight, epsilon: number): void {
@@ -227,44 +188,26 @@ class WasmBackend implements Backend {
   }
 
   matmul(out: Tensor, x: Tensor, weight: Weight): void {
-    const { kernels, memory, crew } = this.#machine;
     const [to, from, factors] = [this.#tensor(out), this.#tensor(x), this.#weight(weight)];
     checkShape("multiply", "weight", weight, weight.rows, x.cols);
     checkShape("multiply", "out", out, x.rows, weight.rows);
-    if (x.rows === 0) return;
-    if (isQuantised(factors.format)) return multiplyQuantised(this.#machine, to, from, factors);
-    using frame = memory.frame();
-    let panels = factors.ptr;
-    if (factors.isVector) {
-      panels = frame.take(vectorPanelBytes(factors), "a weight of one row");
-      packVector(factors, panels);
-    }
-    crew.run({
-      kernel: "matmul",
-      args: [
-        to.ptr,
-        from.ptr,
-        panels,
-        0,
-        to.stride,
-        from.stride,
-        from.rows,
-        factors.rows,
-        factors.quads,
-        FORMATS[factors.format],
-      ],
-      scratchAt: 3,
-      scratchBytes: kernels.matmulScratchBytes(factors.quads, from.rows),
-      items: panelsOf(factors),
-      cost: x.rows * x.cols * factors.rows,
-    });
+    if (x.rows > 0) multiply(to, from, factors);
   }
 
   swiGlu(out: Tensor, gate: Tensor, up: Tensor): void {
     const [to, a, b] = [this.#tensor(out), this.#tensor(gate), this.#tensor(up)];
     checkShape("gate", "out", out, gate.rows, gate.cols);
     checkShape("gate", "up", up, gate.rows, gate.cols);
-    this.#machine.kernels.swiGlu(to.ptr, a.ptr, b.ptr, 0, a.rows * a.quads);
+    const items = a.rows * a.quads;
+    this.#machine.crew.run(0, {
+      kernel: "swiGlu",
+      args: [to.ptr, a.ptr, b.ptr],
+      scratchAt: -1,
+      scratchBytes: 0,
+      items,
+      // A quad takes about as long as 150 multiplications.
+      cost: items * 150,
+    });
   }
 
   add(out: Tensor, a: Tensor, b: Tensor): void {
@@ -324,12 +267,11 @@ class WasmBackend implements Backend {
       );
     }
     if (selection !== null && !(selection instanceof WasmSelection)) throw foreign("selection");
-    attend(this.#rotary, to, queries, from, layer, scope, selection, rope, positions);
+    attend(to, queries, from, layer, scope, selection, rope, positions);
   }
 
   [Symbol.dispose](): void {
-    this.#rotary[Symbol.dispose]();
-    this.#machine.crew[Symbol.dispose]();
+    this.#arenas[Symbol.dispose]();
   }
 
   #tensor(x: Tensor): WasmTensor {
@@ -338,12 +280,12 @@ class WasmBackend implements Backend {
   }
 
   #weight(weight: Weight): WasmWeight {
-    if (weight instanceof WasmWeight && weight.machine === this.#machine) return weight;
+    if (weight instanceof WasmWeight && this.#arenas.all.includes(weight.machine)) return weight;
     throw foreign("weight");
   }
 
   #store(store: KvStore): WasmKvStore {
-    if (store instanceof WasmKvStore && store.machine === this.#machine) return store;
+    if (store instanceof WasmKvStore && store.arenas === this.#arenas) return store;
     throw foreign("KV store");
   }
 }

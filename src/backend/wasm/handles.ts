@@ -5,6 +5,7 @@
  */
 
 import type { Tensor, Weight, WeightSource } from "../backend.ts";
+import type { Arenas } from "./arenas.ts";
 import type { Machine } from "./machine.ts";
 import { FORMATS, type Memory } from "./memory.ts";
 import {
@@ -48,6 +49,11 @@ export class WasmTensor implements Tensor {
     return this.quads * 16;
   }
 
+  /** One of the same shape elsewhere, which owns nothing. */
+  at(machine: Machine, ptr: number): WasmTensor {
+    return new WasmTensor(machine, this.rows, this.cols, ptr, false);
+  }
+
   [Symbol.dispose](): void {
     if (this.#owns) this.machine.memory.free(this.ptr);
     this.#owns = false;
@@ -82,7 +88,7 @@ export class WasmWeight implements Weight {
   readonly machine: Machine;
   #owns = true;
 
-  constructor(machine: Machine, source: WeightSource) {
+  constructor(arenas: Arenas, source: WeightSource) {
     const { name, rows, cols } = source;
     if (isQuantised(source.format) && cols % BLOCK !== 0) {
       throw new RangeError(
@@ -90,13 +96,14 @@ export class WasmWeight implements Weight {
           `${BLOCK}, got ${cols}`,
       );
     }
-    this.machine = machine;
     this.rows = rows;
     this.cols = cols;
     this.quads = Math.ceil(cols / 4);
     this.format = rows === 1 ? "f32" : source.format;
     this.byteLength = panelsOf(this) * panelRows(this) * rowBytes(this.format, this.quads * 4);
-    this.ptr = machine.memory.allocate(
+    // Vectors are where the activations are.
+    this.machine = this.isVector ? arenas.first : arenas.forBlock(this.byteLength);
+    this.ptr = this.machine.memory.allocate(
       this.byteLength,
       `the weight "${name}"`,
       "use a smaller model, or one stored in fewer bits",
@@ -115,10 +122,10 @@ export class WasmWeight implements Weight {
 }
 
 /** Reads and packs a weight, some rows at a time. */
-export async function loadWeight(machine: Machine, source: WeightSource): Promise<WasmWeight> {
-  const weight = new WasmWeight(machine, source);
+export async function loadWeight(arenas: Arenas, source: WeightSource): Promise<WasmWeight> {
+  const weight = new WasmWeight(arenas, source);
   try {
-    await fillWeight(machine, weight, source);
+    await fillWeight(weight.machine, weight, source);
     return weight;
   } catch (error) {
     weight[Symbol.dispose]();

@@ -14,10 +14,13 @@ import type { Kernels } from "../../../wasm/loader.ts";
 /** The kernels whose work can be shared. */
 export const SHARED_KERNELS = [
   "attend",
+  "attendFew",
   "matmul",
   "matmulQuantised",
+  "packPairs",
   "quantizeRows",
   "selectKeys",
+  "swiGlu",
 ] as const;
 
 /** A kernel whose last two arguments are a range of work, and one of whose others may be scratch. */
@@ -43,12 +46,13 @@ const FAILED = 3; // workers that trapped
 const LEAVE = 4; // whether all workers shall end
 const KERNEL = 5;
 const ITEMS = 6;
-const GRAIN = 7; // items taken at once
+const SHARES = 7; // of what is left, one is taken at once
 const SCRATCH = 8;
 const SCRATCH_BYTES = 9; // of each thread
 const SCRATCH_AT = 10;
 const NUM_ARGS = 11;
-const ARGS = 12;
+const ARENA = 12; // which of the backend's memories the job works in
+const ARGS = 13;
 const MAX_ARGS = 20;
 const SEATS = ARGS + MAX_ARGS;
 
@@ -71,23 +75,28 @@ function takeItems(control: Int32Array, kernels: Kernels, seat: number): void {
   if (scratchAt >= 0) args[scratchAt] = control[SCRATCH]! + seat * control[SCRATCH_BYTES]!;
   const kernel = kernels[SHARED_KERNELS[control[KERNEL]!]!] as (...args: number[]) => void;
   const items = control[ITEMS]!;
-  const grain = control[GRAIN]!;
+  const shares = control[SHARES]!;
   for (;;) {
-    const start = Atomics.add(control, NEXT, grain);
+    const start = Atomics.load(control, NEXT);
     if (start >= items) return;
-    kernel(...args, start, Math.min(items, start + grain));
+    // Less and less at once, so that all end together: equal parts would leave one thread with one
+    // part more than another, 7 % of a small matrix.
+    const end = start + Math.ceil((items - start) / shares);
+    if (Atomics.compareExchange(control, NEXT, start, end) === start) kernel(...args, start, end);
   }
 }
 
 /**
  * The caller's side of a job.
  *
+ * @param kernels Those of the memory that the job works in, and which of the backend's memories it is.
  * @param scratch Where the scratch of all threads is, one after the other.
  * @param mayWait Whether this thread may sleep: a browser's main thread may not.
  */
 export function lead(
   control: Int32Array,
   kernels: Kernels,
+  arena: number,
   job: Job,
   scratch: number,
   scratchBytes: number,
@@ -96,11 +105,12 @@ export function lead(
 ): void {
   control[KERNEL] = SHARED_KERNELS.indexOf(job.kernel);
   control[ITEMS] = job.items;
-  control[GRAIN] = Math.max(1, Math.floor(job.items / (threads * 4)));
+  control[SHARES] = threads * 3;
   control[SCRATCH] = scratch;
   control[SCRATCH_BYTES] = scratchBytes;
   control[SCRATCH_AT] = job.scratchAt;
   control[NUM_ARGS] = job.args.length;
+  control[ARENA] = arena;
   control.set(job.args, ARGS);
   Atomics.store(control, NEXT, 0);
   Atomics.add(control, GATE, 1);
@@ -120,8 +130,13 @@ export function lead(
   }
 }
 
-/** A worker's side: joins jobs until it is told to leave, or none has come for a second. */
-export function follow(control: Int32Array, kernels: Kernels, seat: number): void {
+/**
+ * A worker's side: joins jobs until it is told to leave, or none has come for a second, or one has come in a
+ * memory that it does not know: who comes in its place will know it.
+ *
+ * @param arenas Kernels of each memory.
+ */
+export function follow(control: Int32Array, arenas: readonly Kernels[], seat: number): void {
   let seen = 0;
   let idleSince = performance.now();
   while (Atomics.load(control, LEAVE) === 0) {
@@ -134,14 +149,20 @@ export function follow(control: Int32Array, kernels: Kernels, seat: number): voi
     }
     seen = gate;
     Atomics.add(control, INSIDE, 1);
+    let known = true;
     try {
-      if (Atomics.load(control, GATE) === gate) takeItems(control, kernels, seat);
+      if (Atomics.load(control, GATE) === gate) {
+        const kernels = arenas[control[ARENA]!];
+        known = kernels !== undefined;
+        if (kernels !== undefined) takeItems(control, kernels, seat);
+      }
     } catch {
       Atomics.add(control, FAILED, 1);
     } finally {
       Atomics.sub(control, INSIDE, 1);
       Atomics.notify(control, INSIDE);
     }
+    if (!known) break;
     idleSince = performance.now();
   }
   Atomics.store(control, SEATS + seat, 0);

@@ -6,85 +6,81 @@
 
 import { resolveKvStore } from "../checks.ts";
 import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
-import { OutOfMemoryError } from "../../errors.ts";
 import { channelsOf, plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
+import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
+import { type Block, type Chunk, ChunkPool } from "./kv_chunks.ts";
 import type { Machine } from "./machine.ts";
+import type { Frame } from "./memory.ts";
 
-/** What to change when a chunk does not fit. */
-const ADVICE = 'keep the cache in "i16", or read a shorter text';
-
-/** What precedes the channels: the layout's record, and room for their alignment. */
+/** What precedes a layer's channels: its record, and room for their alignment. */
 const RECORD_BYTES = 64;
 
-/** `chunkSize` tokens of all layers: [layer][KV head], each as asm/kv_layout.ts says. */
-interface Chunk {
-  readonly ptr: number;
-  /** Stores that hold it; more than one must not write. */
-  owners: number;
-}
+/** The oldest chunk has the sinks, and those before the last may be local: they are the last to go. */
+const FIRST_CHUNKS = 1;
+const LAST_CHUNKS = 2;
 
 /** The wasm backend's {@linkcode KvStore}. */
 export class WasmKvStore implements KvStore {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
-  readonly machine: Machine;
+  readonly arenas: Arenas;
   /** Vectors of four in a head. */
   readonly quads: number;
-  /** Where the layout's record is. */
-  readonly layout: number;
-  /** Bytes from the start of a KV head's tokens to their exact keys. */
-  readonly exactAt: number;
-  /** Bytes from the start of a KV head's tokens to their values. */
-  readonly valuesAt: number;
-  /** Bytes from a KV head to the next. */
+  /** Bytes from a KV head's keys to the next's. */
   readonly headStride: number;
-  /** Bytes of one number of a value. */
-  readonly valueWidth: number;
-  readonly #chunks: Chunk[] = [];
+  /** Bytes from a token's values to the next's. */
+  readonly valueStride: number;
+  /** Shared with forks. */
+  readonly #pool: ChunkPool;
+  /** Of each layer: its record, then its channels. */
+  readonly #layouts: readonly number[];
+  /** Null where they were forgotten. */
+  readonly #chunks: (Chunk | null)[] = [];
+  readonly #forgets: boolean;
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
   #disposed = false;
 
-  constructor(machine: Machine, shape: AttentionShape, options: KvStoreOptions) {
-    const { format, chunkSize } = resolveKvStore(shape, options);
-    this.machine = machine;
+  /** @param pool That of a fork's origin. */
+  constructor(arenas: Arenas, shape: AttentionShape, options: KvStoreOptions, pool?: ChunkPool) {
+    const { format, chunkSize, cacheBytes, spill, forget } = resolveKvStore(shape, options);
+    this.arenas = arenas;
     this.shape = shape;
     this.format = format;
     this.chunkSize = chunkSize;
     this.quads = Math.ceil(shape.headDim / 4);
-    this.valueWidth = format === "i16" ? 2 : 4;
     const plane = chunkSize * this.quads * 4;
-    const scales = chunkSize * 4;
-    this.exactAt = plane + scales;
-    this.valuesAt = this.exactAt + (format === "i16" ? plane : 4 * plane);
-    this.headStride = this.valuesAt + this.valueWidth * plane;
-    const { memory } = machine;
-    this.layout = memory.allocate(
-      RECORD_BYTES + shape.numLayers * this.#layerChannels,
-      "the KV cache's channels",
-      ADVICE,
-    );
-    memory.u32.set(
-      [this.quads, format === "i16" ? 1 : 0, plane, this.exactAt, this.valuesAt, this.headStride],
-      this.layout / 4,
-    );
-    const plain = plainChannels(this.quads * 4);
-    for (let i = 0; i < shape.numLayers * shape.numKvHeads; i++) {
-      memory.f32.set(plain, (this.channels(0) / 4) + i * plain.length);
+    const exactAt = plane + chunkSize * 4;
+    this.headStride = exactAt + (format === "i16" ? plane : 4 * plane);
+    this.valueStride = shape.numKvHeads * this.quads * (format === "i16" ? 8 : 16);
+    this.#forgets = forget === "oldest";
+    const sizes = {
+      keys: shape.numKvHeads * this.headStride,
+      values: chunkSize * this.valueStride,
+    };
+    this.#pool = pool ?? new ChunkPool(arenas, shape.numLayers, sizes, cacheBytes, spill);
+    const half = format === "i16" ? 1 : 0;
+    const record = [this.quads, half, plane, exactAt, this.headStride, this.valueStride];
+    const channels = plainChannels(this.quads * 4);
+    const layouts: number[] = [];
+    this.#layouts = layouts;
+    try {
+      for (const { memory } of this.#pool.homes) {
+        const size = RECORD_BYTES + shape.numKvHeads * channels.byteLength;
+        const layout = memory.allocate(size, "the KV cache's channels", "use a smaller model");
+        layouts.push(layout);
+        memory.u32.set(record, layout / 4);
+        for (let head = 0; head < shape.numKvHeads; head++) {
+          memory.f32.set(channels, (layout + RECORD_BYTES) / 4 + head * channels.length);
+        }
+      }
+    } catch (error) {
+      this.#freeLayouts();
+      throw error;
     }
-  }
-
-  /** Bytes of a layer's channels. */
-  get #layerChannels(): number {
-    return this.shape.numKvHeads * this.quads * 48;
-  }
-
-  /** Where a layer's channels are. */
-  channels(layer: number): number {
-    return this.layout + RECORD_BYTES + layer * this.#layerChannels;
   }
 
   get bytesPerToken(): number {
@@ -92,83 +88,117 @@ export class WasmKvStore implements KvStore {
   }
 
   get byteLength(): number {
-    return this.#chunks.length * this.#chunkBytes;
+    return this.#chunks.reduce((sum, chunk) => sum + (chunk && this.#pool.bytesOf(chunk) || 0), 0);
   }
 
-  get #chunkBytes(): number {
-    return this.shape.numLayers * this.shape.numKvHeads * this.headStride;
+  get spilledTokens(): number {
+    return this.chunkSize *
+      this.#chunks.filter((chunk) => chunk !== null && chunk.slot >= 0).length;
+  }
+
+  get forgottenTokens(): number {
+    return this.chunkSize * this.#chunks.filter((chunk) => chunk === null).length;
+  }
+
+  /** Where a layer's tokens are. */
+  home(layer: number): Machine {
+    return this.#pool.homes[layer]!;
+  }
+
+  /** Where a layer's record is, in its arena. */
+  layout(layer: number): number {
+    return this.#layouts[layer]!;
+  }
+
+  /** Where a layer's channels are, in its arena. */
+  channels(layer: number): number {
+    return this.#layouts[layer]! + RECORD_BYTES;
   }
 
   reserve(length: number): void {
     this.#check("reserve", length, Infinity);
     const numChunks = Math.ceil(length / this.chunkSize);
-    const added: Chunk[] = [];
     // After a truncation the last chunk may be one that a fork reads: it is copied, not written.
     const writable = Math.floor(this.#length / this.chunkSize);
     const shared = this.#chunks[writable];
-    const copies = shared !== undefined && shared.owners > 1 && length > this.#length;
+    const written = shared !== undefined && length > this.#length;
+    const copies = written && shared !== null && (shared.owners > 1 || shared.slot >= 0);
     const missing = Math.max(0, numChunks - this.#chunks.length) + (copies ? 1 : 0);
-    const { limitBytes, usedBytes } = this.machine.memory;
     // Asked at once: memory that was grown in vain would never shrink again.
-    if (missing * this.#chunkBytes > limitBytes - usedBytes) {
-      throw new OutOfMemoryError(
-        `Cannot make room for ${length} tokens in the KV cache: they need ${
-          missing * this.#chunkBytes
-        } bytes more, and the wasm backend holds ${usedBytes} of the ${limitBytes} that it can; ${ADVICE}`,
-        missing * this.#chunkBytes,
-        limitBytes,
-      );
-    }
+    if (!this.#forgets && this.#pool.exceeds(missing)) this.#pool.refuse(length, missing);
+    const before = this.#chunks.length;
     try {
-      for (let i = this.#chunks.length; i < numChunks; i++) added.push(this.#allocate());
       if (copies) {
-        const copy = this.#copy(shared);
-        shared.owners--;
+        this.#makeRoom(length, missing);
+        const copy = this.#pool.copy(shared);
+        this.#pool.release(shared);
         this.#chunks[writable] = copy;
       }
+      while (this.#chunks.length < numChunks) {
+        this.#makeRoom(length, numChunks - this.#chunks.length);
+        this.#chunks.push(this.#pool.allocate());
+      }
     } catch (error) {
-      for (const chunk of added) this.#release(chunk);
+      for (const chunk of this.#chunks.splice(before)) if (chunk) this.#pool.release(chunk);
       throw error;
     }
-    this.#chunks.push(...added);
   }
 
   truncate(length: number): void {
     this.#check("truncate", length, Infinity);
     this.#length = Math.min(this.#length, length);
     for (const chunk of this.#chunks.splice(Math.ceil(length / this.chunkSize))) {
-      this.#release(chunk);
+      if (chunk) this.#pool.release(chunk);
     }
   }
 
   fork(length: number): WasmKvStore {
     this.#check("fork", length, this.#chunks.length * this.chunkSize);
-    const { format, chunkSize } = this;
-    const fork = new WasmKvStore(this.machine, this.shape, { format, chunkSize });
+    const { format, chunkSize, shape } = this;
+    const forget = this.#forgets ? "oldest" : undefined;
+    const options = { format, chunkSize, forget } as const;
+    const fork = new WasmKvStore(this.arenas, shape, options, this.#pool);
     const numFull = Math.floor(length / chunkSize);
-    let last: Chunk[];
     try {
-      last = length % chunkSize > 0 ? [this.#copy(this.#chunks[numFull]!)] : [];
+      for (const chunk of this.#chunks.slice(0, numFull)) {
+        if (chunk) chunk.owners++;
+        fork.#chunks.push(chunk);
+      }
+      const last = length % chunkSize > 0 ? this.#chunks[numFull]! : undefined;
+      if (last !== undefined) {
+        if (last !== null) fork.#makeRoom(length, 1);
+        fork.#chunks.push(last && this.#pool.copy(last));
+      }
     } catch (error) {
       fork[Symbol.dispose]();
       throw error;
     }
-    const channels = this.channels(0);
-    const end = this.channels(this.shape.numLayers);
-    this.machine.memory.u8.copyWithin(fork.channels(0), channels, end);
-    for (const chunk of this.#chunks.slice(0, numFull)) {
-      chunk.owners++;
-      fork.#chunks.push(chunk);
-    }
-    fork.#chunks.push(...last);
+    this.#pool.homes.forEach(({ memory }, layer) => {
+      const from = this.layout(layer);
+      memory.u8.copyWithin(fork.layout(layer), from, from + memory.sizeOf(from));
+    });
     fork.#length = length;
     return fork;
   }
 
-  /** Where the chunk of a token has a layer's tokens of KV head 0. The token must be reserved. */
-  chunkPtr(layer: number, token: number): number {
+  /** A layer's part of the chunk that a token is in; null if it was forgotten. The token must be reserved. */
+  block(layer: number, token: number): Readonly<Block> | null {
+    return this.#chunks[Math.floor(token / this.chunkSize)]?.blocks[layer] ?? null;
+  }
+
+  /**
+   * Where the chunk of a token has a layer's values, as if all were in memory: those of `count` tokens from
+   * this one on are, as long as the frame.
+   */
+  values(frame: Frame, layer: number, token: number, count: number): number {
     const chunk = this.#chunks[Math.floor(token / this.chunkSize)]!;
-    return chunk.ptr + layer * this.shape.numKvHeads * this.headStride;
+    const { values } = chunk.blocks[layer]!;
+    if (chunk.slot < 0) return values;
+    const at = token % this.chunkSize * this.valueStride;
+    const bytes = count * this.valueStride;
+    const staged = frame.take(bytes, "values from the spill file");
+    this.#pool.readValues(chunk, layer, at, staged, bytes);
+    return staged - at;
   }
 
   /**
@@ -178,37 +208,67 @@ export class WasmKvStore implements KvStore {
    * channels stay as they are, so that a score is the plain dot.
    */
   append(layer: number, start: number, key: WasmTensor, value: WasmTensor): void {
-    const { kernels, memory } = this.machine;
-    const { numKvHeads, headDim } = this.shape;
     this.#extend(layer, start, start + key.rows);
+    const home = this.home(layer);
+    const { kernels, memory } = home;
+    const { numKvHeads, headDim } = this.shape;
     using frame = memory.frame();
     const scratch = frame.take(this.quads * 16, "a key");
-    const channels = this.channels(layer);
-    if (start === 0 && this.format === "i16") this.#centre(channels, key);
-    for (let r = 0; r < key.rows;) {
+    const [keys, values] = [lend(frame, key, home), lend(frame, value, home)];
+    const [layout, channels] = [this.layout(layer), this.channels(layer)];
+    if (start === 0 && this.format === "i16") this.#centre(layer, keys);
+    for (let r = 0; r < keys.rows;) {
       const row = (start + r) % this.chunkSize;
-      const count = Math.min(key.rows - r, this.chunkSize - row);
-      const chunk = this.chunkPtr(layer, start + r);
-      const keys = key.ptr + r * key.stride;
-      const sizes = [numKvHeads, headDim, row, count] as const;
-      kernels.storeKeys(chunk, this.layout, channels, scratch, keys, key.stride, ...sizes);
-      kernels.storeRows(
-        chunk + this.valuesAt + row * this.quads * 4 * this.valueWidth,
-        value.ptr + r * value.stride,
-        this.headStride,
-        value.stride,
+      const count = Math.min(keys.rows - r, this.chunkSize - row);
+      const block = this.block(layer, start + r)!;
+      kernels.storeKeys(
+        block.keys,
+        layout,
+        channels,
+        scratch,
+        keys.ptr + r * keys.stride,
+        keys.stride,
         numKvHeads,
         headDim,
-        this.valueWidth === 2 ? 1 : 0,
+        row,
+        count,
+      );
+      kernels.storeRows(
+        block.values + row * this.valueStride,
+        values.ptr + r * values.stride,
+        values.stride,
+        numKvHeads,
+        headDim,
+        this.format === "i16" ? 1 : 0,
         count,
       );
       r += count;
     }
   }
 
-  #centre(channels: number, key: WasmTensor): void {
+  /**
+   * @param verb For the message.
+   * @throws {RangeError} If there is no such layer or tokens up to `end` were not reserved.
+   */
+  checkRead(verb: string, layer: number, end: number): void {
+    const room = this.#chunks.length * this.chunkSize;
+    if (layer >= 0 && layer < this.shape.numLayers && end <= room) return;
+    throw new RangeError(
+      `Cannot ${verb}: the layer must be below ${this.shape.numLayers} and the scope within the ` +
+        `${room} tokens reserved, got layer ${layer}, ${end} tokens`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.truncate(0);
+    if (!this.#disposed) this.#freeLayouts();
+    this.#disposed = true;
+  }
+
+  /** Sets a layer's channels by its first keys. */
+  #centre(layer: number, key: WasmTensor): void {
     const { numKvHeads, headDim } = this.shape;
-    const { f32 } = this.machine.memory;
+    const { f32 } = this.home(layer).memory;
     const width = 4 * this.quads;
     for (let head = 0; head < numKvHeads; head++) {
       const rows = Array.from({ length: key.rows }, (_, r) => {
@@ -216,7 +276,7 @@ export class WasmKvStore implements KvStore {
         return f32.subarray(at, at + headDim);
       });
       const { centres, weights, inverses } = channelsOf(rows, headDim);
-      const at = channels / 4 + head * 3 * width;
+      const at = this.channels(layer) / 4 + head * 3 * width;
       f32.set(centres, at);
       f32.set(weights, at + width);
       f32.set(inverses, at + 2 * width);
@@ -237,34 +297,15 @@ export class WasmKvStore implements KvStore {
       );
     }
     for (let i = Math.floor(start / this.chunkSize); i * this.chunkSize < end; i++) {
-      if (this.#chunks[i]!.owners > 1) {
+      const chunk = this.#chunks[i]!;
+      if (chunk === null || chunk.owners > 1 || chunk.slot >= 0) {
         throw new RangeError(
           `Cannot append: tokens [${start}, ${end}) must be reserved after the last truncation, ` +
-            `since a fork still reads them`,
+            `since a fork still reads them, or they were spilled or forgotten`,
         );
       }
     }
     this.#length = Math.max(this.#length, end);
-  }
-
-  /**
-   * @param verb For the message.
-   * @throws {RangeError} If there is no such layer or tokens up to `end` were not reserved.
-   */
-  checkRead(verb: string, layer: number, end: number): void {
-    const room = this.#chunks.length * this.chunkSize;
-    if (layer >= 0 && layer < this.shape.numLayers && end <= room) return;
-    throw new RangeError(
-      `Cannot ${verb}: the layer must be below ${this.shape.numLayers} and the scope within the ` +
-        `${room} tokens reserved, got layer ${layer}, ${end} tokens`,
-    );
-  }
-
-  [Symbol.dispose](): void {
-    this.truncate(0);
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.machine.memory.free(this.layout);
   }
 
   #check(verb: string, length: number, most: number): void {
@@ -276,19 +317,22 @@ export class WasmKvStore implements KvStore {
     );
   }
 
-  #allocate(): Chunk {
-    const { chunkSize } = this;
-    const what = `${chunkSize} tokens of the KV cache`;
-    return { ptr: this.machine.memory.allocate(this.#chunkBytes, what, ADVICE), owners: 1 };
+  /** Spills the oldest values, and forgets the oldest tokens, until a chunk more fits. */
+  #makeRoom(length: number, missing: number): void {
+    const end = this.#chunks.length - LAST_CHUNKS;
+    for (let i = FIRST_CHUNKS; i < end && this.#pool.spills && !this.#pool.hasRoom(); i++) {
+      const chunk = this.#chunks[i];
+      if (chunk) this.#pool.spill(chunk);
+    }
+    for (let i = FIRST_CHUNKS; i < end && this.#forgets && !this.#pool.hasRoom(); i++) {
+      const chunk = this.#chunks[i];
+      if (chunk) this.#pool.release(chunk);
+      this.#chunks[i] = null;
+    }
+    if (!this.#pool.hasRoom()) this.#pool.refuse(length, missing);
   }
 
-  #copy(chunk: Chunk): Chunk {
-    const copy = this.#allocate();
-    this.machine.memory.u8.copyWithin(copy.ptr, chunk.ptr, chunk.ptr + this.#chunkBytes);
-    return copy;
-  }
-
-  #release(chunk: Chunk): void {
-    if (--chunk.owners === 0) this.machine.memory.free(chunk.ptr);
+  #freeLayouts(): void {
+    this.#layouts.forEach((layout, layer) => this.home(layer).memory.free(layout));
   }
 }

@@ -6,7 +6,8 @@
 
 import { BackendUnavailableError, OutOfMemoryError } from "../../errors.ts";
 
-const PAGE_BYTES = 65536;
+/** Bytes that memories grow by. */
+export const PAGE_BYTES = 65536;
 
 /** A cache line: two threads never write to the same one for different blocks. */
 const ALIGNMENT = 64;
@@ -42,6 +43,21 @@ export function createMemory(
   }
 }
 
+/** What all memories of a backend may hold together, in bytes, and what they do. */
+export class Budget {
+  /** What there can be in all. */
+  readonly limitBytes: number;
+  /** What the memories have grown to. */
+  heldBytes = 0;
+  /** What blocks occupy. */
+  usedBytes = 0;
+
+  /** Nothing held yet. */
+  constructor(limitBytes: number) {
+    this.limitBytes = limitBytes;
+  }
+}
+
 /** A stretch of memory nobody holds. */
 interface Gap {
   readonly start: number;
@@ -55,8 +71,10 @@ interface Gap {
 export class Memory {
   /** What the kernels import. */
   readonly memory: WebAssembly.Memory;
-  /** What there can be in all, in bytes. */
+  /** What this memory can grow to, in bytes. */
   readonly limitBytes: number;
+  /** What all memories may hold. */
+  readonly budget: Budget;
   readonly #sizes = new Map<number, number>();
   /** Ascending, never adjacent. */
   readonly #gaps: Gap[] = [];
@@ -69,10 +87,13 @@ export class Memory {
   /**
    * @param base Where the kernels' own tables end, in bytes.
    * @param limitBytes What the memory can grow to.
+   * @param budget What it may grow to, with others.
    */
-  constructor(memory: WebAssembly.Memory, base: number, limitBytes: number) {
+  constructor(memory: WebAssembly.Memory, base: number, limitBytes: number, budget: Budget) {
     this.memory = memory;
     this.limitBytes = limitBytes;
+    this.budget = budget;
+    budget.heldBytes += memory.buffer.byteLength;
     this.#u8 = new Uint8Array(memory.buffer);
     this.#u32 = new Uint32Array(memory.buffer);
     this.#f32 = new Float32Array(memory.buffer);
@@ -133,6 +154,7 @@ export class Memory {
     else this.#gaps[best] = { start: start + size, end };
     this.#sizes.set(start, size);
     this.#usedBytes += size;
+    this.budget.usedBytes += size;
     return start;
   }
 
@@ -142,6 +164,7 @@ export class Memory {
     if (size === undefined) throw new RangeError(`Cannot free memory: no block starts at ${start}`);
     this.#sizes.delete(start);
     this.#usedBytes -= size;
+    this.budget.usedBytes -= size;
     this.#addGap(start, start + size);
   }
 
@@ -192,23 +215,38 @@ export class Memory {
     const last = this.#gaps.at(-1);
     const atEnd = last?.end === held ? held - last.start : 0;
     const least = Math.ceil((size - atEnd) / PAGE_BYTES);
-    const room = Math.floor((this.limitBytes - held) / PAGE_BYTES);
+    const { budget } = this;
+    const free = Math.min(this.limitBytes - held, budget.limitBytes - budget.heldBytes);
+    const room = Math.floor(free / PAGE_BYTES);
     // Some more than is needed, since every growth makes new views.
     const wanted = Math.min(room, Math.max(least, Math.min(1024, held / PAGE_BYTES)));
     if (least > room || !(this.#tryGrow(wanted) || this.#tryGrow(least))) {
       throw new OutOfMemoryError(
         `Cannot make room for ${what}: it needs ${bytes} bytes in one piece, and the wasm backend ` +
-          `holds ${this.#usedBytes} of the ${this.limitBytes} that it can; ${advice}`,
+          `holds ${budget.usedBytes} of the ${budget.limitBytes} that it can; ${advice}`,
         bytes,
-        this.limitBytes,
+        budget.limitBytes,
       );
     }
     this.#addGap(held, this.memory.buffer.byteLength);
   }
 
+  /** Whether a block would fit, for all that is known without trying. */
+  hasRoom(bytes: number): boolean {
+    const size = align(Math.max(bytes, 1));
+    if (this.#bestGap(size) >= 0) return true;
+    const held = this.memory.buffer.byteLength;
+    const last = this.#gaps.at(-1);
+    const atEnd = last?.end === held ? held - last.start : 0;
+    const { limitBytes, heldBytes } = this.budget;
+    const free = Math.min(this.limitBytes - held, limitBytes - heldBytes);
+    return Math.ceil((size - atEnd) / PAGE_BYTES) * PAGE_BYTES <= free;
+  }
+
   #tryGrow(pages: number): boolean {
     try {
       this.memory.grow(pages);
+      this.budget.heldBytes += pages * PAGE_BYTES;
       return true;
     } catch {
       return false;

@@ -98,7 +98,7 @@ const MAX_ACTIVATION_BYTES = 8 << 20;
 
 /** out[r, o] = sum_i x[r, i] * weight[o, i], with x rounded to int8, 32 at a time. */
 export function multiplyQuantised(
-  { kernels, memory, crew, dots }: Machine,
+  { number, kernels, memory, crew, dots }: Machine,
   out: WasmTensor,
   x: WasmTensor,
   weight: WasmWeight,
@@ -113,7 +113,7 @@ export function multiplyQuantised(
   const quantised = frame.take(bytesOf(atOnce), "quantised activations");
   for (let start = 0; start < x.rows; start += atOnce) {
     const rows = Math.min(atOnce, x.rows - start);
-    crew.run({
+    crew.run(number, {
       kernel: "quantizeRows",
       args: [
         quantised,
@@ -131,7 +131,7 @@ export function multiplyQuantised(
       // A number takes about as long as eight multiplications.
       cost: rows * x.cols * 8,
     });
-    crew.run({
+    crew.run(number, {
       kernel: "matmulQuantised",
       args: [
         out.ptr + start * out.stride,

@@ -6,6 +6,7 @@
 
 import type { Selection } from "../backend.ts";
 import { BLOCK_SIZE, type Scope, type ScopeConfig } from "../../reattention/scope.ts";
+import { lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import type { WasmKvStore } from "./kv_store.ts";
 import { SegmentList } from "./segments.ts";
@@ -76,8 +77,9 @@ function pick(
   localStart: number,
   config: ScopeConfig,
 ): Uint32Array[] {
-  const { machine, quads } = store;
-  const { memory, kernels, crew } = machine;
+  const { quads } = store;
+  const home = store.home(layer);
+  const { memory, kernels, crew } = home;
   const { numHeads, numKvHeads, headDim } = store.shape;
   const group = numHeads / numKvHeads;
   const queries = query.rows * group;
@@ -86,7 +88,8 @@ function pick(
   const candidates = blocks ? Math.ceil(middle / BLOCK_SIZE) : middle;
   const topK = Math.min(config.topK, candidates);
 
-  const segments = new SegmentList(store, layer);
+  using frame = memory.frame();
+  const segments = new SegmentList(store, layer, config.scores === "qk" ? null : frame);
   if (blocks) {
     for (let t = globalEnd; t < localStart; t += BLOCK_SIZE) {
       segments.add(t, Math.min(t + BLOCK_SIZE, localStart), t, true);
@@ -96,7 +99,7 @@ function pick(
   const partStarts = cut(segments, crew.threads > 1 ? 2 * crew.threads : 1);
   const parts = partStarts.length - 1;
 
-  using frame = memory.frame();
+  const { ptr, stride } = lend(frame, query, home);
   const listBytes = kernels.listBytes(queries, topK);
   const channels = store.channels(layer);
   const queryBytes = kernels.packedQueryBytes(queries, quads);
@@ -109,16 +112,16 @@ function pick(
   for (let head = 0; head < numKvHeads; head++) {
     kernels.packQueries(
       packed + head * queryBytes,
-      query.ptr + head * group * headDim * 4,
-      query.stride,
-      store.layout,
+      ptr + head * group * headDim * 4,
+      stride,
+      store.layout(layer),
       channels + head * quads * 48,
       headDim,
       group,
       query.rows,
     );
   }
-  crew.run({
+  crew.run(home.number, {
     kernel: "selectKeys",
     args: [
       lists,
@@ -126,12 +129,12 @@ function pick(
       segmentsPtr,
       partsPtr,
       0,
-      store.layout,
+      store.layout(layer),
       queries,
       topK,
       WEIGHTINGS[config.scores],
       blocks ? 1 : 0,
-      machine.dots.exact ? 1 : 0,
+      home.dots.exact ? 1 : 0,
       parts,
     ],
     scratchAt: 4,

@@ -61,10 +61,18 @@ function atMost(threads: number): number {
   return Math.min(MAX_THREADS, threads);
 }
 
+/** A memory that kernels work in, and the scratch of all threads there. */
+interface Arena {
+  readonly memory: Memory;
+  readonly kernels: Kernels;
+  scratch: number;
+  scratchBytes: number; // of each thread
+}
+
 /** Runs kernels, on as many threads as are awake. */
 export class Crew implements Disposable {
-  readonly #memory: Memory;
-  readonly #kernels: Kernels;
+  /** The first has the control block. */
+  readonly #arenas: Arena[] = [];
   readonly #module: WebAssembly.Module;
   readonly #host: WorkerHost | null;
   readonly #control: Int32Array | null;
@@ -72,10 +80,9 @@ export class Crew implements Disposable {
   readonly #mayWait: boolean;
   #threads: number;
   #failure: string | null = null;
-  #scratch = 0;
-  #scratchBytes = 0; // of each thread
 
   /**
+   * @param memory The first of the memories to work in.
    * @param threads More than 1 only if the memory is shared.
    * @param host Null only if there is 1 thread.
    */
@@ -86,8 +93,7 @@ export class Crew implements Disposable {
     threads: number,
     host: WorkerHost | null,
   ) {
-    this.#memory = memory;
-    this.#kernels = kernels;
+    this.add(memory, kernels);
     this.#module = module;
     this.#threads = threads;
     this.#host = host;
@@ -114,7 +120,13 @@ export class Crew implements Disposable {
 
   /** Scratch and the like, in bytes. */
   get byteLength(): number {
-    return this.#memory.sizeOf(this.#scratch) + this.#memory.sizeOf(this.#controlPtr);
+    return this.#arenas[0]!.memory.sizeOf(this.#controlPtr) +
+      this.#arenas.reduce((sum, { memory, scratch }) => sum + memory.sizeOf(scratch), 0);
+  }
+
+  /** Another memory to work in; returns its number. */
+  add(memory: Memory, kernels: Kernels): number {
+    return this.#arenas.push({ memory, kernels, scratch: 0, scratchBytes: 0 }) - 1;
   }
 
   /** Starts the workers that are missing; where one cannot start, there is one thread from now on. */
@@ -130,20 +142,23 @@ export class Crew implements Disposable {
     await Promise.all(starting);
   }
 
-  /** Runs a kernel over all its items. */
-  run(job: Job): void {
+  /** Runs a kernel over all its items, in the memory of that number. */
+  run(number: number, job: Job): void {
     if (job.items === 0) return;
-    const scratch = this.#scratchOf(job.scratchBytes);
+    const arena = this.#arenas[number]!;
+    const { kernels } = arena;
+    const scratch = this.#scratchOf(arena, job.scratchBytes);
     if (this.#control !== null && this.#threads > 1 && job.items > 1 && job.cost >= LEAST_COST) {
       // They went because nothing was to be done for a while.
       if (hasFreeSeat(this.#control, this.#threads)) void this.start();
       const [threads, mayWait] = [this.#threads, this.#mayWait];
-      lead(this.#control, this.#kernels, job, scratch, this.#scratchBytes, threads, mayWait);
+      const each = arena.scratchBytes;
+      lead(this.#control, kernels, number, job, scratch, each, threads, mayWait);
       return;
     }
     const args = [...job.args, 0, job.items];
     if (job.scratchAt >= 0) args[job.scratchAt] = scratch;
-    (this.#kernels[job.kernel] as (...args: number[]) => void)(...args);
+    (kernels[job.kernel] as (...args: number[]) => void)(...args);
   }
 
   /** Dismisses the workers. */
@@ -174,7 +189,7 @@ export class Crew implements Disposable {
         const post = host.start(ready, fail);
         const start: WorkerStart = {
           module: this.#module,
-          memory: this.#memory.memory,
+          memories: this.#arenas.map(({ memory }) => memory.memory),
           control: this.#controlPtr,
           seat,
         };
@@ -185,19 +200,20 @@ export class Crew implements Disposable {
     });
   }
 
-  #scratchOf(bytes: number): number {
-    if (bytes > this.#scratchBytes) {
-      if (this.#scratchBytes > 0) this.#memory.free(this.#scratch);
-      this.#scratchBytes = 0;
+  #scratchOf(arena: Arena, bytes: number): number {
+    const { memory } = arena;
+    if (bytes > arena.scratchBytes) {
+      if (arena.scratchBytes > 0) memory.free(arena.scratch);
+      arena.scratchBytes = 0;
       const size = Math.ceil(bytes / 65536) * 65536;
-      this.#scratch = this.#memory.allocate(
+      arena.scratch = memory.allocate(
         size * this.#threads,
         `the scratch of ${this.#threads} threads`,
         "use shorter steps or fewer threads",
       );
-      this.#scratchBytes = size;
+      arena.scratchBytes = size;
     }
-    return this.#scratch;
+    return arena.scratch;
   }
 }
 

@@ -10,8 +10,9 @@ import { CONTROL_BYTES, follow } from "./job.ts";
 /** What a worker is started with. */
 export interface WorkerStart {
   readonly module: WebAssembly.Module;
-  readonly memory: WebAssembly.Memory;
-  /** Where the control block is. */
+  /** All that the backend has. */
+  readonly memories: readonly WebAssembly.Memory[];
+  /** Where the control block is, in the first. */
   readonly control: number;
   readonly seat: number;
 }
@@ -24,10 +25,11 @@ interface WorkerScope {
 }
 
 function work(scope: WorkerScope): void {
-  scope.onmessage = async ({ data: { module, memory, control, seat } }) => {
-    const kernels = await instantiateKernels(module, memory);
+  scope.onmessage = async ({ data: { module, memories, control, seat } }) => {
+    const arenas = await Promise.all(memories.map((memory) => instantiateKernels(module, memory)));
     scope.postMessage("ready");
-    follow(new Int32Array(memory.buffer, control, CONTROL_BYTES / 4), kernels, seat);
+    const block = new Int32Array(memories[0]!.buffer, control, CONTROL_BYTES / 4);
+    follow(block, arenas, seat);
     scope.close();
   };
 }
