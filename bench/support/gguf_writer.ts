@@ -12,7 +12,13 @@ const TENSOR_TYPES: Readonly<Record<Format, number>> = {
   f32: 0,
   f16: 1,
   q4_0: 2,
+  q4_1: 3,
+  q5_0: 6,
+  q5_1: 7,
   q8_0: 8,
+  q4_k: 12,
+  q5_k: 13,
+  q6_k: 14,
   bf16: 30,
 };
 
@@ -21,7 +27,13 @@ export const FILE_TYPES: Readonly<Record<Format, number>> = {
   f32: 0,
   f16: 1,
   q4_0: 2,
+  q4_1: 3,
   q8_0: 7,
+  q5_0: 8,
+  q5_1: 9,
+  q4_k: 15,
+  q5_k: 17,
+  q6_k: 18,
   bf16: 32,
 };
 
