@@ -56,7 +56,7 @@ function divergence(expected: Float32Array, actual: Float32Array): number {
 
 // What llama.cpp calls Q4_K_M: some matrices and the head have more bits.
 const MIXED: Mix = { v: "q6_k", down: "q6_k", head: "q6_k" };
-const CASES: readonly (readonly [Format, Mix?])[] = [
+const CASES: readonly (readonly [format: Format, mixed?: Mix, splits?: number])[] = [
   ["q8_0"],
   ["q4_0"],
   ["q4_1"],
@@ -65,11 +65,13 @@ const CASES: readonly (readonly [Format, Mix?])[] = [
   ["q4_k"],
   ["q5_k"],
   ["q6_k"],
-  ["q4_k", MIXED],
+  ["q4_k", MIXED, 3],
 ];
 
-for (const [format, mixed] of CASES) {
-  const title = mixed ? `${format} mixed with ${Object.values(mixed)[0]}` : format;
+for (const [format, mixed, splits = 1] of CASES) {
+  const title = mixed
+    ? `${format} mixed with ${Object.values(mixed)[0]}, in ${splits} files`
+    : format;
   test(`a model in ${title} predicts as it does in native llama.cpp`, { skip }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "reattention-test-"));
     let peer: LlamaCpp | null = null;
@@ -81,6 +83,7 @@ for (const [format, mixed] of CASES) {
         folder,
         outputNorm: 1,
         ...mixed ? { mixed } : {},
+        splits,
       });
       peer = await openLlamaCpp(path, 256, 1);
       ok(peer !== null, "llama.cpp must open the file");

@@ -39,7 +39,9 @@ export const FILE_TYPES: Readonly<Record<Format, number>> = {
 
 /** A value of the metadata, with its type. */
 export type Value =
+  | { readonly u16: number }
   | { readonly u32: number }
+  | { readonly i32: number }
   | { readonly f32: number }
   | { readonly bool: boolean }
   | { readonly string: string }
@@ -95,6 +97,8 @@ export function sizeOf(format: Format, shape: readonly number[]): number {
 }
 
 function encodeValue(value: Value): Uint8Array {
+  if ("u16" in value) return join(u32(2), new Uint8Array(new Uint16Array([value.u16]).buffer));
+  if ("i32" in value) return join(u32(5), new Uint8Array(new Int32Array([value.i32]).buffer));
   if ("u32" in value) return join(u32(4), u32(value.u32));
   if ("f32" in value) {
     return join(u32(6), new Uint8Array(new Float32Array([value.f32]).buffer));
