@@ -66,32 +66,55 @@ function sixteenTimes(ptr: usize): u16 {
   return <u16>(sign | min<u32>(size, 0x7c00));
 }
 
-/** Numbers of a block from file order into a panel's row: lower bits, then upper ones. */
-function packNumbers(out: usize, from: usize, format: i32, b: u32): void {
-  // One upper bit of each quad of all eight, or two of each of four.
-  const highBits: u32 = format == Quantised.Q4K ? 0 : format == Quantised.Q6K ? 2 : 1;
-  let first: u32 = 0, second: u32 = 0;
-  for (let i: usize = 0; i < 4; i++) {
-    const low = fileQuad(from, format, b, i);
-    const high = fileQuad(from, format, b, i + 4);
-    store<u32>(out + i * (4 * PANEL), low & 0x0f0f0f0f | (high & 0x0f0f0f0f) << 4);
-    const shift = <u32>i * highBits;
-    first |= ((low >> 4) & 0x03030303) << shift;
-    if (highBits == 2) second |= ((high >> 4) & 0x03030303) << shift;
-    else first |= ((high >> 4) & 0x01010101) << (shift + 4);
+/** A quad's bits, moved up by some, instead of those beyond `mask`. */
+// @ts-ignore: decorator
+@inline
+function put(ptr: usize, mask: u32, bits: u32): void {
+  store<u32>(ptr, load<u32>(ptr) & mask | bits);
+}
+
+/** Quad i of row j into a block of six bits. */
+function putSix(block: usize, j: usize, i: usize, quad: u32): void {
+  const at = block + (i >> 1) * 48 + ((j & 3) << 2);
+  const n = ((i & 1) << 1) | (j >> 2);
+  if (n < 3) return put(at + (n << 4), 0xc0c0c0c0, quad);
+  put(at, 0x3f3f3f3f, (quad & 0x30303030) << 2);
+  put(at + 16, 0x3f3f3f3f, (quad & 0x0c0c0c0c) << 4);
+  put(at + 32, 0x3f3f3f3f, (quad & 0x03030303) << 6);
+}
+
+/** Quad i of row j into a block of five bits. */
+function putFive(block: usize, j: usize, i: usize, quad: u32): void {
+  const at = block + (i >> 2) * 80 + ((j & 3) << 2);
+  const n = ((i & 3) << 1) | (j >> 2);
+  if (n < 5) return put(at + (n << 4), 0xe0e0e0e0, quad);
+  put(at + ((n - 5) << 5), 0x1f1f1f1f, (quad & 0x07070707) << 5);
+  if (n < 7) return put(at + ((n - 5) << 5) + 16, 0x9f9f9f9f, (quad & 0x18181818) << 2);
+  put(at + 16, 0x7f7f7f7f, (quad & 0x08080808) << 4);
+  put(at + 48, 0x7f7f7f7f, (quad & 0x10101010) << 3);
+}
+
+/** Numbers of a block from file order into a panel's row. */
+function packNumbers(block: usize, j: usize, from: usize, format: i32, b: u32): void {
+  if (format == Quantised.Q4K) {
+    for (let i: usize = 0; i < 4; i++) {
+      const high = fileQuad(from, format, b, i + 4) << 4;
+      store<u32>(block + i * (4 * PANEL) + (j << 2), fileQuad(from, format, b, i) | high);
+    }
+  } else if (format == Quantised.Q6K) {
+    for (let i: usize = 0; i < 8; i++) putSix(block, j, i, fileQuad(from, format, b, i));
+  } else {
+    for (let i: usize = 0; i < 8; i++) putFive(block, j, i, fileQuad(from, format, b, i));
   }
-  if (highBits > 0) store<u32>(out, first, 128);
-  if (highBits > 1) store<u32>(out, second, 160);
 }
 
 /** One row's superblock. @param out of the panel, @param j which of its rows */
 function packRow(out: usize, from: usize, format: i32, j: usize): void {
-  const quads = j << 2;
   if (format == Quantised.Q6K) {
     store<u16>(out + (j << 1), load<u16>(from, 208));
     for (let b: u32 = 0; b < 8; b++) {
       const block = out + 16 + <usize>b * 208;
-      packNumbers(block + quads, from, format, b);
+      packNumbers(block, j, from, format, b);
       store<u8>(block + j, load<u8>(from + 2 * b, 192), 192);
       store<u8>(block + j, load<u8>(from + 2 * b, 193), 200);
     }
@@ -101,12 +124,12 @@ function packRow(out: usize, from: usize, format: i32, j: usize): void {
     store<u16>(out + (j << 1), load<u16>(from, 2), 16);
     for (let b: u32 = 0; b < 8; b++) {
       const block = out + 32 + <usize>b * (scalesAt + 16);
-      packNumbers(block + quads, from, format, b);
+      packNumbers(block, j, from, format, b);
       store<u8>(block + scalesAt + j, <u8>sixBits(from + 4, b, false));
       store<u8>(block + scalesAt + j, <u8>sixBits(from + 4, b, true), 8);
     }
   } else {
-    packNumbers(out + quads, from, format, 0);
+    packNumbers(out, j, from, format, 0);
     const scales = out + (j << 1);
     store<u16>(scales, load<u16>(from), 160);
     // What is subtracted: the files of q4_1 and q5_1 have what is added, q5_0's numbers are 16 too large.
@@ -144,17 +167,25 @@ export function packBits(
   }
 }
 
-/** Four numbers of a panel's row, each in a byte. @param ptr the row's first quad */
-// @ts-ignore: decorator
-@inline
-function panelQuad(ptr: usize, format: i32, i: usize): u32 {
-  const low = (load<u32>(ptr + (i & 3) * (4 * PANEL)) >> (i < 4 ? 0 : 4)) & 0x0f0f0f0f;
-  if (format == Quantised.Q4K) return low;
-  if (format == Quantised.Q6K) {
-    const high = load<u32>(ptr + (i < 4 ? 128 : 160)) >> (<u32>(i & 3) << 1);
-    return low | (high & 0x03030303) << 4;
+/** Quad i of a block's row j: each number in a byte. */
+function panelQuad(block: usize, j: usize, format: i32, i: usize): u32 {
+  if (format == Quantised.Q4K) {
+    const both = load<u32>(block + (i & 3) * (4 * PANEL) + (j << 2));
+    return (both >> (i < 4 ? 0 : 4)) & 0x0f0f0f0f;
   }
-  return low | ((load<u32>(ptr, 128) >> <u32>i) & 0x01010101) << 4;
+  if (format == Quantised.Q6K) {
+    const at = block + (i >> 1) * 48 + ((j & 3) << 2);
+    const n = ((i & 1) << 1) | (j >> 2);
+    if (n < 3) return load<u32>(at + (n << 4)) & 0x3f3f3f3f;
+    return (load<u32>(at) >> 2) & 0x30303030 | (load<u32>(at, 16) >> 4) & 0x0c0c0c0c |
+      (load<u32>(at, 32) >> 6) & 0x03030303;
+  }
+  const at = block + (i >> 2) * 80 + ((j & 3) << 2);
+  const n = ((i & 3) << 1) | (j >> 2);
+  if (n < 5) return load<u32>(at + (n << 4)) & 0x1f1f1f1f;
+  const least = (load<u32>(at + ((n - 5) << 5)) >> 5) & 0x07070707;
+  if (n < 7) return least | (load<u32>(at + ((n - 5) << 5) + 16) >> 2) & 0x18181818;
+  return least | (load<u32>(at, 16) >> 4) & 0x08080808 | (load<u32>(at, 48) >> 3) & 0x10101010;
 }
 
 /**
@@ -163,7 +194,8 @@ function panelQuad(ptr: usize, format: i32, i: usize): u32 {
  */
 function unpackQuads(
   out: usize,
-  ptr: usize,
+  block: usize,
+  j: usize,
   format: i32,
   start: usize,
   end: usize,
@@ -172,7 +204,7 @@ function unpackQuads(
   offset: i32,
 ): void {
   for (let i = start; i < end; i++) {
-    const bytes = i32x4.splat(panelQuad(ptr, format, i));
+    const bytes = i32x4.splat(panelQuad(block, j, format, i));
     const words = i32x4.extend_low_i16x8_u(i16x8.extend_low_i8x16_u(bytes));
     const numbers = f32x4.convert_i32x4_s(i32x4.sub(words, i32x4.splat(offset)));
     let values = f32x4.mul(numbers, f32x4.splat(scale));
@@ -201,19 +233,19 @@ export function unpackBits(
       const block = part + 16 + at * 208;
       const d = loadScale(part + (j << 1));
       const scale = d * <f32>load<i8>(block + j, 192);
-      unpackQuads(outPtr, block + (j << 2), format, 0, 4, scale, 0, 32);
-      unpackQuads(outPtr, block + (j << 2), format, 4, 8, d * <f32>load<i8>(block + j, 200), 0, 32);
+      unpackQuads(outPtr, block, j, format, 0, 4, scale, 0, 32);
+      unpackQuads(outPtr, block, j, format, 4, 8, d * <f32>load<i8>(block + j, 200), 0, 32);
     } else if (step == 8) {
       const scalesAt: usize = format == Quantised.Q4K ? 128 : 160;
       const block = part + 32 + at * (scalesAt + 16);
       const scale = loadScale(part + (j << 1)) * <f32>load<u8>(block + scalesAt + j);
       const minimum = loadScale(part + 16 + (j << 1)) * <f32>load<u8>(block + scalesAt + j, 8);
-      unpackQuads(outPtr, block + (j << 2), format, 0, 8, scale, minimum, 0);
+      unpackQuads(outPtr, block, j, format, 0, 8, scale, minimum, 0);
     } else {
       const scale = loadScale(part + 160 + (j << 1));
       const minimum = loadScale(part + 176 + (j << 1));
       const offset = format == Quantised.Q50 ? 16 : 0;
-      unpackQuads(outPtr, part + (j << 2), format, 0, 8, scale, minimum, offset);
+      unpackQuads(outPtr, part, j, format, 0, 8, scale, minimum, offset);
     }
     outPtr += 128;
   }

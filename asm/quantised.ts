@@ -5,21 +5,26 @@
  *
  *     q8_0: u8[8 quads][8 rows][4]   f16[8] scales        272 bytes
  *     q4_0: u8[4][8 rows][4]         f16[8] scales        144 bytes; low halves are quads 0-3, high 4-7
- *
- *     q4_k: f16[8] scales, f16[8] minima; then eight blocks: u8[4][8 rows][4], u8[8] scales, u8[8] minima
- *     q5_k: the same with u8[8 rows][4] of upper bits after the lower: bit i is quad i's
- *     q6_k: f16[8] scales; then eight blocks: u8[4][8 rows][4], u8[2][8 rows][4], i8[2][8] scales
- *     q5_0, q5_1, q4_1: u8[4][8 rows][4], u8[8 rows][4], f16[8] scales, f16[8] minima
+ *     q4_k: eight blocks of u8[4][8 rows][4], u8[8] scales, u8[8] minima
+ *     q5_k: eight blocks of u8[10][16], u8[8] scales, u8[8] minima
+ *     q6_k: eight blocks of u8[12][16], i8[2][8] scales
+ *     q5_1: u8[10][16]               f16[8] scales, f16[8] minima; q4_1 and q5_0 too
  *
  * where a quad is four columns, and a number is stored plus an offset: 8 in q4_0, 32 in q6_k, 0 or 128
- * in q8_0 (which of them the engine's dot needs: {@link probeDots}). The lower four bits lie alike in
- * all but q8_0; of q6_k's upper pairs, pair i of the first vectors is quad i's, of the second quad 4 + i's.
- * What scales and minima of q4_k, q5_k and q6_k come to is the product of f16 and byte; q6_k has a
- * scale for each half of a block. Numbers of those with minima are scale * number - minimum.
- Blocks lie in the order in which one row
- * is multiplied with them: some blocks of each panel, one panel after the other, then the next blocks
- * of each (rows of activations longer than that would push one another out of the L1 cache; weights
- * not in order would be read at half the speed, both measured).
+ * in q8_0 (which of them the engine's dot needs: {@link probeDots}). The eight blocks of q4_k, q5_k and
+ * q6_k follow an f16[8], which their scales are multiplied by, and but for q6_k an f16[8] for their
+ * minima; q6_k has a scale for each half of a block. With minima a number stands for scale * number -
+ * minimum.
+ *
+ * A quad of eight rows is two vectors. Of four such of six bits the first three have bytes of their
+ * own, whose upper bits are the fourth: its highest two in the first. Of eight of five bits the first
+ * five have bytes of their own; the upper three bits of 0, 2 and 4 are the lower of 5, 6 and 7, two
+ * more of 1 and 3 the upper of 5 and 6, and the last of 1 and 3 are 7's. Masks and shifts are what
+ * takes the time with one row: each vector's upper bits apart took a fifth longer (measured).
+ *
+ * Blocks lie in the order in which one row is multiplied with them: some blocks of each panel, one
+ * panel after the other, then the next blocks of each (rows of activations longer than that would push
+ * one another out of the L1 cache; weights not in order would be read at half the speed, both measured).
  *
  * Activations are groups of rows: as many as the largest tile takes, and of the rest pairs and one.
  * A group is blocks of 32 columns:
@@ -66,7 +71,7 @@ export const BLOCK: u32 = 32;
 // [0] a nibble of each byte  [1] of each 16 bits  [2] 1  [3] 16, as i16
 // [4] sign, exponent and mantissa of an f16 that was sign-extended to 32 bits and shifted left by 13
 // [5] 2^112: what is missing in the exponent then
-// [6] two upper bits of each byte  [7] one  [8] two of each 16 bits  [9] one
+// [6] bits of each byte: the lower six, and three pairs; the lower five, and parts of five
 const CONSTANTS: usize = memory.data<u32>([
   0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f,
   0x000f000f, 0x000f000f, 0x000f000f, 0x000f000f,
@@ -74,17 +79,22 @@ const CONSTANTS: usize = memory.data<u32>([
   0x00100010, 0x00100010, 0x00100010, 0x00100010,
   0x8fffe000, 0x8fffe000, 0x8fffe000, 0x8fffe000,
   0x77800000, 0x77800000, 0x77800000, 0x77800000,
+  0x3f3f3f3f, 0x3f3f3f3f, 0x3f3f3f3f, 0x3f3f3f3f,
   0x30303030, 0x30303030, 0x30303030, 0x30303030,
+  0x0c0c0c0c, 0x0c0c0c0c, 0x0c0c0c0c, 0x0c0c0c0c,
+  0x03030303, 0x03030303, 0x03030303, 0x03030303,
+  0x1f1f1f1f, 0x1f1f1f1f, 0x1f1f1f1f, 0x1f1f1f1f,
+  0x07070707, 0x07070707, 0x07070707, 0x07070707,
+  0x18181818, 0x18181818, 0x18181818, 0x18181818,
+  0x08080808, 0x08080808, 0x08080808, 0x08080808,
   0x10101010, 0x10101010, 0x10101010, 0x10101010,
-  0x00300030, 0x00300030, 0x00300030, 0x00300030,
-  0x00100010, 0x00100010, 0x00100010, 0x00100010,
 ], 16);
 
 /** Constants are loaded, because V8 builds those in code again at each use: half as fast (measured). */
 export const NIBBLES: usize = CONSTANTS;
 export const ONES: usize = CONSTANTS + 32;
 export const SIXTEENS: usize = CONSTANTS + 48;
-export const HIGH_BITS: usize = CONSTANTS + 96;
+export const MASKS: usize = CONSTANTS + 96;
 
 /** Four f16, sign-extended to lanes, as f32; infinities and NaN come out as 2^16 and more. */
 // @ts-ignore: decorator

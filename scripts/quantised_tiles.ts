@@ -140,7 +140,7 @@ const HEADER = `/**
  * @param panelPtr the same blocks of a panel
  * @param sumsPtr  f32[rows, 8], scratch; from byte ${SUPER_AT} on, f32[2, 8] more
  */
-import { dot2, dot4, HIGH_BITS, NIBBLES, ONES, scales, SIXTEENS } from "./quantised";
+import { dot2, dot4, MASKS, NIBBLES, ONES, scales, SIXTEENS } from "./quantised";
 `;
 
 /** The source of all tiles. */
@@ -178,13 +178,17 @@ function choice({ name, doc, rows }: Way): string {
   ].join("\n");
 }
 
+/** Masks of bytes, in the order of asm/quantised.ts. */
+const MASKS = [0x3f, 0x30, 0x0c, 0x03, 0x1f, 0x07, 0x18, 0x08, 0x10];
+
+const mask = (bits: number): string => `v128.load(MASKS, ${16 * MASKS.indexOf(bits)})`;
+
 /** One function. */
 function tile(way: Way, rows: number): string {
   const { name, doc, bits, scaling, digits, sums } = way;
   const hasMinimum = scaling === "u8 and minimum" || scaling === "f16 and minimum";
   const hasSuper = scaling === "u8 and minimum" || scaling === "i8 halves";
   const halves = scaling === "i8 halves" ? 2 : 1;
-  const highBits = bits === 8 ? 0 : bits - 4;
   // Two vectors of four columns; pairs of sums need two each.
   const columns = sums === "i32 pairs" ? 4 : 2;
   const inMemory = rows > 2;
@@ -202,8 +206,6 @@ function tile(way: Way, rows: number): string {
   const cells = count(rows).flatMap((r) => count(columns).map((v) => [r, v] as const));
   const outs = count(rows).flatMap((r) => count(2).map((v) => [r, v] as const));
   const nibbles = inMemory ? "v128.load(NIBBLES)" : "nibbles";
-  const highMask = (sums === "i32 pairs" ? 32 : 0) + (highBits === 1 ? 16 : 0);
-  const highs = inMemory ? `v128.load(HIGH_BITS, ${highMask})` : "highs";
   const lines: string[] = [];
 
   const vectors = [
@@ -214,11 +216,9 @@ function tile(way: Way, rows: number): string {
     ...cells.flatMap(([r, v]) => digits.map((digit) => `c${digit}${r}${v}`)),
   ];
   lines.push(`let ${vectors.map((vector) => `${vector}: v128`).join(", ")};`);
-  if (bits < 8 && sums !== "i32 pairs" && !inMemory) {
-    lines.push("const nibbles = v128.load(NIBBLES);");
-  }
-  if (highBits > 0 && !inMemory) {
-    lines.push(`const highs = ${`v128.load(HIGH_BITS, ${highMask})`};`);
+  if (bits === 4 && !inMemory) lines.push("const nibbles = v128.load(NIBBLES);");
+  if ((bits === 5 || bits === 6) && !inMemory) {
+    lines.push(`const least = ${mask((1 << bits) - 1)};`);
   }
   for (const [r, v] of outs) {
     const value = `v128.load(outPtr${r === 0 ? "" : ` + ${r} * outStride`}, ${16 * v})`;
@@ -249,36 +249,42 @@ function tile(way: Way, rows: number): string {
     );
   }
 
-  /** The upper bits of vector v of the weights' step i, where they belong. */
-  const upper = (low: string, i: number, v: number): string => {
-    if (highBits === 0) return low;
-    const at = 128 + (highBits === 2 ? 32 * (i >> 2) : 0) + 32 / columns * v;
-    const bytes = sums === "i32 pairs"
-      ? `v128.load_ext<u8>(panelPtr, ${at})`
-      : `v128.load(panelPtr, ${at})`;
-    const by = highBits * (i % (8 / highBits)) - 4;
-    const moved = by < 0
-      ? `i16x8.shl(${bytes}, ${-by})`
-      : by > 0
-      ? `i16x8.shr_u(${bytes}, ${by})`
-      : bytes;
-    return `v128.or(${low}, v128.and(${moved}, ${highs}))`;
+  /** Vector v of step i of numbers of five or six bits: asm/quantised.ts says where they are. */
+  const packed = (i: number, v: number): string => {
+    const steps = bits === 6 ? 2 : 4;
+    const [whole, least] = bits === 6 ? [3, 0x3f] : [5, 0x1f];
+    const [n, part] = sums === "i32 pairs" ? [v >> 1, 8 * (v & 1)] : [v, 0];
+    const bytes = (n: number) => {
+      const at = 16 * (whole * Math.floor(i / steps) + n) + part;
+      return sums === "i32 pairs"
+        ? `v128.load_ext<u8>(panelPtr, ${at})`
+        : `v128.load(panelPtr, ${at})`;
+    };
+    const of = (n: number, by: number, bits: number) =>
+      `v128.and(i16x8.shr_u(${bytes(n)}, ${by}), ${mask(bits)})`;
+    const index = 2 * (i % steps) + n;
+    if (index < whole) return `v128.and(${bytes(index)}, ${inMemory ? mask(least) : "least"})`;
+    const pieces = bits === 6
+      ? [of(0, 2, 0x30), of(1, 4, 0x0c), of(2, 6, 0x03)]
+      : index === 5
+      ? [of(0, 5, 0x07), of(1, 2, 0x18)]
+      : index === 6
+      ? [of(2, 5, 0x07), of(3, 2, 0x18)]
+      : [of(4, 5, 0x07), of(1, 4, 0x08), of(3, 3, 0x10)];
+    return pieces.reduce((all, piece) => `v128.or(${all}, ${piece})`);
   };
   /** Vector v of the weights' step i. */
   const weight = (i: number, v: number): string => {
+    if (bits === 5 || bits === 6) return packed(i, v);
     const at = 32 * (bits === 8 ? i : i % 4) + 32 / columns * v;
     if (sums === "i32 pairs") {
       if (bits === 8) return `v128.load_ext<i8>(panelPtr, ${at})`;
       const bytes = `v128.load_ext<u8>(panelPtr, ${at})`;
-      return upper(
-        i < 4 ? `v128.and(${bytes}, v128.load(NIBBLES, 16))` : `i16x8.shr_u(${bytes}, 4)`,
-        i,
-        v,
-      );
+      return i < 4 ? `v128.and(${bytes}, v128.load(NIBBLES, 16))` : `i16x8.shr_u(${bytes}, 4)`;
     }
     const bytes = `v128.load(panelPtr, ${at})`;
     if (bits === 8) return bytes;
-    return upper(`v128.and(${i < 4 ? bytes : `i16x8.shr_u(${bytes}, 4)`}, ${nibbles})`, i, v);
+    return `v128.and(${i < 4 ? bytes : `i16x8.shr_u(${bytes}, 4)`}, ${nibbles})`;
   };
   /** Row r's quad of step i. */
   const quad = (i: number, r: number, digit: number): string => {
