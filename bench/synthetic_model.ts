@@ -34,7 +34,11 @@ export interface SyntheticModel {
   readonly shape: ShapeName;
   /** Of the matrices; quantized ones only in GGUF. */
   readonly format: Format;
+  /** Matrices that are in other formats, as in files that llama.cpp calls Q4_K_M. */
+  readonly mixed?: Mix;
   readonly container: "gguf" | "safetensors";
+  /** Files that a GGUF is split into, as llama.cpp's gguf-split does. Default 1. */
+  readonly splits?: number;
   /** A folder, in which the model gets one of its own. */
   readonly folder: string;
   /** Default 1. */
@@ -42,6 +46,9 @@ export interface SyntheticModel {
   /** The gain of the last norm. Default 0. */
   readonly outputNorm?: number;
 }
+
+/** The formats of some kinds of matrices; `head` is the table of embeddings too, where they are one. */
+export type Mix = Readonly<Partial<Record<MatrixName, Format>>>;
 
 const EPSILON = 1e-5;
 
@@ -61,15 +68,22 @@ const TOKENIZERS: Readonly<
  * @returns The path that opens it: a folder in Hugging Face's layout, or a `.gguf`.
  */
 export async function writeSyntheticModel(model: SyntheticModel): Promise<string> {
-  const { shape: name, format, container, outputNorm = 0, seed = 1 } = model;
-  const quantized = BLOCKS[format].numbers > 1;
+  const { shape: name, format, mixed = {}, container, outputNorm = 0, seed = 1, splits = 1 } =
+    model;
+  const quantized = [format, ...Object.values(mixed)].find((each) => BLOCKS[each].numbers > 1);
   if (quantized && container === "safetensors") {
-    throw new TypeError(`Cannot write ${format} as safetensors: only GGUF has such blocks`);
+    throw new TypeError(`Cannot write ${quantized} as safetensors: only GGUF has such blocks`);
   }
-  const variant = [name, format, container, ...seed === 1 ? [] : [`seed${seed}`]].join("-") +
+  const others = Object.entries(mixed).map(([matrix, other]) => `${matrix}_${other}`);
+  const seeded = seed === 1 ? [] : [`seed${seed}`];
+  const inFiles = splits === 1 ? [] : [`in${splits}`];
+  const variant = [name, format, ...others, container, ...inFiles, ...seeded].join("-") +
     (outputNorm === 0 ? "" : `-norm${outputNorm}`);
   const folder = join(model.folder, variant);
-  const path = join(folder, container === "gguf" ? "model.gguf" : "model.safetensors");
+  const splitName = (i: number) =>
+    `model-${String(i + 1).padStart(5, "0")}-of-${String(splits).padStart(5, "0")}.gguf`;
+  const ggufName = splits === 1 ? "model.gguf" : splitName(0);
+  const path = join(folder, container === "gguf" ? ggufName : "model.safetensors");
   const opens = container === "gguf" ? path : folder;
   if (existsSync(path)) return opens;
   await mkdir(folder, { recursive: true });
@@ -81,10 +95,23 @@ export async function writeSyntheticModel(model: SyntheticModel): Promise<string
   for (const [file, value] of Object.entries(vocabulary.files)) {
     await json(file, value);
   }
-  const tensors = plan(shape, container, format, seed, outputNorm);
+  const tensors = plan(shape, container, { format, mixed, seed, outputNorm });
   if (container === "gguf") {
     const metadata = ggufMetadata(variant, shape, format, vocabulary);
-    await FileWriter.write(path, (file) => writeGguf(file, metadata, tensors));
+    // The first last, because it says that all are there.
+    for (let i = splits - 1; i >= 0; i--) {
+      const own = tensors.slice(tensors.length * i / splits, tensors.length * (i + 1) / splits);
+      const all = {
+        ...i === 0 ? metadata : {},
+        ...splits === 1 ? {} : {
+          "split.no": { u16: i },
+          "split.count": { u16: splits },
+          "split.tensors.count": { i32: tensors.length },
+        },
+      };
+      const file = splits === 1 ? path : join(folder, splitName(i));
+      await FileWriter.write(file, (to) => writeGguf(to, all, own));
+    }
   } else {
     await json("config.json", hfConfig(shape, vocabulary));
     await FileWriter.write(path, (file) => writeSafetensors(file, tensors));
@@ -117,13 +144,18 @@ const LAYER: readonly (readonly [MatrixName, hf: string, gguf: string])[] = [
 function plan(
   shape: Shape,
   container: SyntheticModel["container"],
-  format: Format,
-  seed: number,
-  outputNorm: number,
+  { format: usual, mixed, seed, outputNorm }: {
+    readonly format: Format;
+    readonly mixed: Mix;
+    readonly seed: number;
+    readonly outputNorm: number;
+  },
 ): TensorPlan[] {
   const isGguf = container === "gguf";
   const tensors: TensorPlan[] = [];
-  const matrix = (name: string, { rows, cols }: { rows: number; cols: number }) => {
+  const matrix = (name: string, kind: MatrixName) => {
+    const { rows, cols } = matrixSize(shape, kind);
+    const format = mixed[kind] ?? usual;
     // Sums of `cols` products keep the size of what goes in.
     const pool = poolOf(format, -Math.round(Math.log2(cols) / 2), seed);
     // Each tensor begins elsewhere in the pool, at a whole block.
@@ -137,7 +169,7 @@ function plan(
   };
   const norm = (name: string, gain: number) => {
     // llama.cpp wants norms in f32; Hugging Face's files have one type for all.
-    const normFormat = isGguf ? "f32" : format;
+    const normFormat = isGguf ? "f32" : usual;
     const bytes = encode(normFormat, new Float32Array(shape.hiddenSize).fill(gain));
     tensors.push({
       name,
@@ -146,18 +178,18 @@ function plan(
       fill: (target, offset) => target.set(bytes.subarray(offset, offset + target.length)),
     });
   };
-  matrix(isGguf ? "token_embd.weight" : "model.embed_tokens.weight", matrixSize(shape, "head"));
+  matrix(isGguf ? "token_embd.weight" : "model.embed_tokens.weight", "head");
   for (let layer = 0; layer < shape.numLayers; layer++) {
     const prefix = isGguf ? `blk.${layer}.` : `model.layers.${layer}.`;
     norm(`${prefix}${isGguf ? "attn_norm" : "input_layernorm"}.weight`, 1);
     for (const [name, hf, gguf] of LAYER) {
-      matrix(`${prefix}${isGguf ? gguf : hf}.weight`, matrixSize(shape, name));
+      matrix(`${prefix}${isGguf ? gguf : hf}.weight`, name);
     }
     norm(`${prefix}${isGguf ? "ffn_norm" : "post_attention_layernorm"}.weight`, 1);
   }
   norm(isGguf ? "output_norm.weight" : "model.norm.weight", outputNorm);
   if (!shape.tiedEmbeddings) {
-    matrix(isGguf ? "output.weight" : "lm_head.weight", matrixSize(shape, "head"));
+    matrix(isGguf ? "output.weight" : "lm_head.weight", "head");
   }
   return tensors;
 }

@@ -16,6 +16,8 @@ export interface LlamaCpp {
   readonly name: string;
   /** Seconds to read tokens, from nothing. */
   prefill(tokens: readonly number[]): Promise<number>;
+  /** What it says after each of some tokens, from nothing: f32[vocabSize] each. */
+  logits(tokens: readonly number[]): Promise<Float32Array[]>;
   /** Seconds to generate `count` tokens after others. */
   decode(tokens: readonly number[], count: number): Promise<number>;
   close(): Promise<void>;
@@ -52,6 +54,10 @@ export async function openLlamaCpp(
       async prefill(tokens) {
         const { seconds } = await child.ask<{ seconds: number }>({ question: "prefill", tokens });
         return seconds;
+      },
+      async logits(tokens) {
+        const { rows } = await child.ask<{ rows: number[][] }>({ question: "logits", tokens });
+        return rows.map((row) => Float32Array.from(row));
       },
       async decode(tokens, count) {
         const answer = await child.ask<{ seconds: number; generated: number }>({

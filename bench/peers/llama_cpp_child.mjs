@@ -29,6 +29,17 @@ const questions = {
     await sequence.evaluateWithoutGeneratingNewTokens(tokens);
     return { seconds: (performance.now() - start) / 1000 };
   },
+  async logits({ tokens }) {
+    await sequence.clearHistory();
+    const items = tokens.map((token) => [token, { generateNext: { logits: true } }]);
+    const results = await sequence.controlledEvaluate(items);
+    const rows = results.map(({ next }) => {
+      const row = [];
+      for (const [token, logit] of next.logits) row[token] = logit;
+      return row;
+    });
+    return { rows };
+  },
   async decode({ tokens, count }) {
     await sequence.clearHistory();
     await sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(0, -1));
