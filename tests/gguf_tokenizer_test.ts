@@ -1,8 +1,6 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { readGguf } from "../src/files/gguf.ts";
-import { openFile, pathOf } from "../src/system/file_source.ts";
 import { readGgufTokenizer, type TokenizerMetadata } from "../src/text/gguf_tokenizer.ts";
 import { PRE_TOKENIZERS } from "../src/text/pre_tokenizers.ts";
 import { TokenEncoder } from "../src/text/token_encoder.ts";
@@ -11,52 +9,18 @@ import { missing, sharedUrl } from "./support/shared.ts";
 import { readSentencePiece } from "./support/sentencepiece.ts";
 import {
   anyText,
-  filesOf,
+  metadataFrom,
+  metadataOf,
   missingTokenizer,
   sharedText,
-  type TokenizerName,
   tokenizerOf,
 } from "./support/tokenizers.ts";
 
-const runs = { seed: 3, numRuns: 60 } as const;
+const runs = { seed: 3, numRuns: 25 } as const;
 
 function tokenizerFrom(metadata: TokenizerMetadata, name = "test.gguf"): Tokenizer {
   const { json, config } = readGgufTokenizer(metadata, name)!;
   return createTokenizer(json, config, { name });
-}
-
-async function metadataOf(path: string): Promise<TokenizerMetadata> {
-  const file = await openFile(pathOf(sharedUrl(path)));
-  try {
-    return (await readGguf(file)).metadata;
-  } finally {
-    await file.close?.();
-  }
-}
-
-/** The metadata that a converter writes for a byte-level tokenizer.json. */
-function metadataFrom(name: TokenizerName, pre: string): TokenizerMetadata {
-  // deno-lint-ignore no-explicit-any
-  const { model, added_tokens } = filesOf(name).json as any;
-  const tokens: string[] = [];
-  for (const [text, id] of Object.entries(model.vocab)) tokens[id as number] = text;
-  const types = new Int32Array(tokens.length + added_tokens.length).fill(1);
-  for (const { id, content, special } of added_tokens) {
-    tokens[id] = content;
-    types[id] = special ? 3 : 4;
-  }
-  return new Map<string, unknown>([
-    ["tokenizer.ggml.model", "gpt2"],
-    ["tokenizer.ggml.pre", pre],
-    ["tokenizer.ggml.tokens", tokens],
-    ["tokenizer.ggml.token_type", types.slice(0, tokens.length)],
-    [
-      "tokenizer.ggml.merges",
-      model.merges.map((merge: string | string[]) =>
-        typeof merge === "string" ? merge : merge.join(" ")
-      ),
-    ],
-  ]);
 }
 
 function passesCases(tokenizer: Tokenizer, file: string): void {
@@ -171,7 +135,7 @@ for (const file of ["mistral_v3_tokenizer.model", "internlm2_tokenizer.model"]) 
         fc.pre(!added.some((token) => text.includes(token)));
         deepEqual([...tokenizer.encode(text, { special: false })], mergeByScore(metadata, text));
       }),
-      { ...runs, numRuns: 150 },
+      { ...runs, numRuns: 60 },
     );
   });
 }
@@ -202,7 +166,7 @@ for (const pre of PRE_TOKENIZERS.keys()) {
         tokens.push(...encoder.flush().tokens);
         deepEqual(tokens, [...tokenizer.encode(text, { batchLength: 1 << 20 })]);
       }),
-      { ...runs, numRuns: 40 },
+      runs,
     );
   });
 }
