@@ -221,6 +221,7 @@ export class Session implements Disposable {
         await this.#readFullSteps(length, signal);
       } catch (error) {
         this.#writing = false;
+        this.#turns = this.#turnsNow();
         throw error;
       }
     };
@@ -238,6 +239,7 @@ export class Session implements Disposable {
       },
       abort: () => {
         this.#writing = false;
+        this.#turns = this.#turnsNow();
       },
     });
   }
