@@ -41,6 +41,8 @@ export {
 export type { Backend, BackendName, KvFormat } from "./src/backend/backend.ts";
 export { type BackendOptions, openBackend } from "./src/backend/open.ts";
 export { EMBEDDED_MODEL, loadModel, type LoadOptions, Model } from "./src/llama/load.ts";
+export type { Chat } from "./src/llama/chat.ts";
+export type { ChatParts } from "./src/text/chat_template.ts";
 export type { ModelSource } from "./src/llama/model_files.ts";
 export type { LlamaConfig } from "./src/llama/config.ts";
 export type { Profile, QuestionForm } from "./src/llama/profile.ts";

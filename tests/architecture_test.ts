@@ -44,7 +44,10 @@ const RULES: readonly Rule[] = [
     mayLazily: ["src/system/node_workers.ts"],
   },
   { from: "src/files/", may: ["src/files/", "src/errors.ts"] },
-  { from: "src/text/", may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers"] },
+  {
+    from: "src/text/",
+    may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers", "@huggingface/jinja"],
+  },
   { from: "src/llama/load.ts", may: [...llama, "src/backend/open.ts"] },
   // Models are opened by path, too, where there are paths.
   { from: "src/llama/model_files.ts", may: llama, mayLazily: ["src/system/file_source.ts"] },

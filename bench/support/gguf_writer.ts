@@ -46,7 +46,8 @@ export type Value =
   | { readonly bool: boolean }
   | { readonly string: string }
   | { readonly strings: readonly string[] }
-  | { readonly i32s: Int32Array };
+  | { readonly i32s: Int32Array }
+  | { readonly f32s: Float32Array };
 
 /** A tensor to be written. */
 export interface TensorPlan {
@@ -105,10 +106,10 @@ function encodeValue(value: Value): Uint8Array {
   }
   if ("bool" in value) return join(u32(7), Uint8Array.of(value.bool ? 1 : 0));
   if ("string" in value) return join(u32(8), string(value.string));
-  if ("i32s" in value) {
-    const { i32s } = value;
-    const bytes = new Uint8Array(i32s.buffer, i32s.byteOffset, i32s.byteLength);
-    return join(u32(9), u32(5), u64(i32s.length), bytes);
+  if ("i32s" in value || "f32s" in value) {
+    const [type, numbers] = "i32s" in value ? [5, value.i32s] : [6, value.f32s];
+    const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+    return join(u32(9), u32(type), u64(numbers.length), bytes);
   }
   const strings = joinAll(value.strings.map(string));
   return join(u32(9), u32(8), u64(value.strings.length), strings);

@@ -178,11 +178,16 @@ REATTENTION_DEBUG=1 adds the stack to an error's message.`,
     )
     .option(
       "--raw",
-      "give the question to the model as it stands, not in the form it was trained on",
+      "give text and question to the model as they stand: no question form, no chat template",
     )
     .addHelpText(
       "after",
       `
+How a model answers: one whose reattention.json has question forms is asked in these; an instruct
+model by its chat template (chat_template.jinja, tokenizer_config.json or GGUF), of which the text
+and the question are one turn; a base model has neither and goes on with the text. "inspect" says
+which it is.
+
 The embedded model is small and no assistant. It answers these:
   What is the special magic number for KEY?     What is the pass key?
   What is the best thing to do in CITY?         When was the THING found?

@@ -8,6 +8,7 @@ import type { KvFormat } from "../backend/backend.ts";
 import { kvBytesPerToken } from "../backend/kv_bytes.ts";
 import { summarizeDtypes } from "../files/tensor_table.ts";
 import type { CalibratedSet, Calibration } from "../llama/calibration.ts";
+import { type AnswerMode, answerMode } from "../llama/chat.ts";
 import { EMBEDDED_MODEL } from "../llama/load.ts";
 import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
 import { resolveSelectLayers } from "../llama/select_layers.ts";
@@ -31,6 +32,10 @@ export interface ModelSummary {
   /** All files that hold weights. */
   readonly fileBytes: number;
   readonly hasTokenizer: boolean;
+  /** What makes it answer. */
+  readonly answers: AnswerMode;
+  /** Where the chat template was found; null where there is none. */
+  readonly chatTemplate: string | null;
   readonly questionForms: readonly string[];
   /** Keys and values of all layers. */
   readonly cacheBytesPerToken: Readonly<Record<KvFormat, number>>;
@@ -73,7 +78,9 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     parameters: tensors.reduce((sum, { parameters }) => sum + parameters, 0),
     tensors,
     fileBytes: files.byteLength,
-    hasTokenizer: files.tokenizer !== null || files.tensors.format === "gguf",
+    hasTokenizer: files.tokenizer !== null || files.tensors.metadata.has("tokenizer.ggml.model"),
+    answers: answerMode(files.profile, files.chatTemplate),
+    chatTemplate: files.chatTemplate?.name ?? null,
     questionForms: files.profile?.forms.map((form) => form.questions[0]!) ?? [],
     cacheBytesPerToken: { i16, f32 },
     cacheBytesPerMillionTokens: { i16: i16 * MILLION, f32: f32 * MILLION },
@@ -86,6 +93,13 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     calibration: files.profile?.calibration ?? null,
   };
 }
+
+/** How a model answers, for people. */
+const ANSWERS: Readonly<Record<AnswerMode, string>> = {
+  "question forms": "in the question forms it was trained on:",
+  "chat template": "by its chat template",
+  "continuation": "goes on with the text: it has no chat template",
+};
 
 /** A page for people. */
 function describeModel(summary: ModelSummary): string {
@@ -104,7 +118,7 @@ function describeModel(summary: ModelSummary): string {
     [
       "vocabulary",
       `${plural(shape.vocabSize, "token")}${shape.tiedEmbeddings ? ", tied embeddings" : ""}` +
-      `${summary.hasTokenizer ? "" : "; no tokenizer.json"}`,
+      `${summary.hasTokenizer ? "" : "; no tokenizer"}`,
     ],
     ["rotary base", formatCount(shape.ropeTheta)],
     ["trained length", plural(shape.trainedLength, "token")],
@@ -134,10 +148,8 @@ function describeModel(summary: ModelSummary): string {
       (summary.selectLayersFrom === "profile" ? "(from the profile)" : "(not calibrated)"),
     ],
     ...describeCalibration(summary).map((line): [string, string] => ["", line]),
-    ...summary.questionForms.map((form, i): [string, string] => [
-      i === 0 ? "answers" : "",
-      form,
-    ]),
+    ["answers", ANSWERS[summary.answers]],
+    ...summary.questionForms.map((form): [string, string] => ["", form]),
   ];
   return rows.map(([name, value]) => `${name.padEnd(16)}${value}`).join("\n");
 }

@@ -31,6 +31,8 @@ import { createTrace, type Trace } from "./trace.ts";
 export interface Task {
   /** For messages: `Cannot ask`. */
   readonly verb: string;
+  /** Whether the model's chat template is left out. */
+  readonly raw: boolean;
   /** Read after all inputs. */
   readonly text?: string;
   /** What to say before the answer: a line each. */
@@ -67,6 +69,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
   let trace: Trace | null = null;
   using session = model.session({
     ...sessionOptions(settings),
+    raw: task.raw,
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
   trace = file && startTrace(file, settings, model, session, inputs);

@@ -7,7 +7,9 @@
 import type { Backend, BackendName } from "../backend/backend.ts";
 import { type BackendOptions, openBackend } from "../backend/open.ts";
 import { createRope } from "../reattention/rope.ts";
+import { readGgufTokenizer } from "../text/gguf_tokenizer.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import { answerMode, type Chat, createChat, endTokens } from "./chat.ts";
 import type { LlamaConfig } from "./config.ts";
 import { Llama } from "./llama.ts";
 import { type ModelSource, openModelFiles } from "./model_files.ts";
@@ -37,6 +39,10 @@ export class Model implements Disposable {
   readonly backend: Backend;
   /** What comes with the model beside its weights: a scope, question forms. */
   readonly profile: Profile | null;
+  /** Its chat template, where it answers by that; null for base models and those with question forms. */
+  readonly chat: Chat | null;
+  /** Tokens that end a text or an answer. */
+  readonly endTokens: readonly number[];
   /** What the weights occupy, in bytes. */
   readonly weightBytes: number;
   /** The decoder itself, for those who bring their own loop. */
@@ -47,7 +53,15 @@ export class Model implements Disposable {
   constructor(
     parts: Pick<
       Model,
-      "name" | "config" | "tokenizer" | "backend" | "profile" | "weightBytes" | "llama"
+      | "name"
+      | "config"
+      | "tokenizer"
+      | "backend"
+      | "profile"
+      | "chat"
+      | "endTokens"
+      | "weightBytes"
+      | "llama"
     >,
     ownsBackend: boolean,
   ) {
@@ -56,6 +70,8 @@ export class Model implements Disposable {
     this.tokenizer = parts.tokenizer;
     this.backend = parts.backend;
     this.profile = parts.profile;
+    this.chat = parts.chat;
+    this.endTokens = parts.endTokens;
     this.weightBytes = parts.weightBytes;
     this.llama = parts.llama;
     this.#ownsBackend = ownsBackend;
@@ -81,7 +97,7 @@ export class Model implements Disposable {
  * Loads a model.
  *
  * @param source A directory in Hugging Face's layout (config.json, model.safetensors or its sharded
- * index, tokenizer.json), a file in one, a URL of either, or a map from file names to sources of
+ * index, tokenizer.json), a file in one (a GGUF brings its own tokenizer), a URL of either, or a map from file names to sources of
  * bytes. Default: the embedded model.
  * @throws {ModelFormatError} If a file is not what it claims to be.
  * @throws {OutOfMemoryError} If the weights do not fit; nothing of them has been read then.
@@ -109,15 +125,24 @@ export async function loadModel(
   const files = await openModelFiles(source);
   try {
     const { config, profile, name } = files;
-    if (files.tokenizer === null) {
+    const { tensors } = files;
+    const found = files.tokenizer !== null
+      ? { json: files.tokenizer, config: files.tokenizerConfig }
+      : readGgufTokenizer(tensors.metadata, name);
+    if (found === null) {
       throw new TypeError(
-        `Cannot load ${name}: a tokenizer.json must be beside the weights, found none`,
+        `Cannot load ${name}: a tokenizer must be in the file or a tokenizer.json beside the weights, found none`,
       );
     }
-    const tokenizer = createTokenizer(files.tokenizer, files.tokenizerConfig, {
+    const tokenizer = createTokenizer(found.json, found.config, {
       vocabSize: config.vocabSize,
       name,
     });
+    const template = files.chatTemplate;
+    const chat = template && answerMode(profile, template) === "chat template"
+      ? createChat(template, tokenizer)
+      : null;
+    const ends = endTokens(config.eosTokens, tokenizer, tensors.metadata, chat);
     const ownsBackend = typeof wanted === "string";
     const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
     try {
@@ -127,7 +152,7 @@ export async function loadModel(
       const rope = createRope(config.ropeTheta, config.headDim);
       const llama = new Llama(backend, config, weights, rope);
       return new Model(
-        { name, config, tokenizer, backend, profile, weightBytes, llama },
+        { name, config, tokenizer, backend, profile, chat, endTokens: ends, weightBytes, llama },
         ownsBackend,
       );
     } catch (error) {

@@ -17,6 +17,7 @@ import { parseGgufSplit, readSplitGguf } from "../files/gguf_split.ts";
 import { parseJson } from "../files/json.ts";
 import { readSafetensors, readShardedSafetensors } from "../files/safetensors.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
+import { type ChatTemplate, findChatTemplate } from "./chat.ts";
 import { type LlamaConfig, parseGgufConfig, parseHfConfig } from "./config.ts";
 import { parseProfile, type Profile } from "./profile.ts";
 
@@ -36,6 +37,8 @@ export interface ModelFiles {
   readonly tokenizer: unknown;
   /** The parsed tokenizer_config.json; null where there is none. */
   readonly tokenizerConfig: unknown;
+  /** Null where there is none: a base model. */
+  readonly chatTemplate: ChatTemplate | null;
   /** The parsed generation_config.json; null where there is none. */
   readonly generationConfig: unknown;
   /** From reattention.json; null where there is none. */
@@ -58,8 +61,8 @@ const WEIGHTS_INDEX = "model.safetensors.index.json";
  * Opens a model: reads its configuration, tokenizer and profile, and the headers of its weights.
  *
  * A directory is in Hugging Face's layout: config.json, model.safetensors or its sharded index,
- * tokenizer.json; tokenizer_config.json, generation_config.json and reattention.json where they
- * are. Beside a single file the same are looked for; a `.gguf` needs none of them.
+ * tokenizer.json; tokenizer_config.json, chat_template.jinja, generation_config.json and
+ * reattention.json where they are. Beside a single file the same are looked for; a `.gguf` needs none of them.
  *
  * @param options How URLs are fetched.
  * @throws {Error} If there is no model at the place; the message says what was looked for.
@@ -197,13 +200,21 @@ async function readModelFiles(
     config = parseHfConfig(json.value, json.name, generation?.value);
   }
   const profile = await readJson("reattention.json");
+  const tokenizerConfig = (await readJson("tokenizer_config.json"))?.value ?? null;
+  const jinja = await open("chat_template.jinja");
   const sources = new Set([...tensors.tensors.values()].map((tensor) => tensor.source));
   return {
     name: place.name,
     config,
     tensors,
     tokenizer: (await readJson("tokenizer.json", MAX_TOKENIZER_BYTES))?.value ?? null,
-    tokenizerConfig: (await readJson("tokenizer_config.json"))?.value ?? null,
+    tokenizerConfig,
+    chatTemplate: findChatTemplate({
+      name: place.name,
+      jinja: jinja && new TextDecoder().decode(await readConfigFile(jinja, MAX_CONFIG_BYTES)),
+      tokenizerConfig,
+      metadata: tensors.metadata,
+    }),
     generationConfig: generation?.value ?? null,
     profile: profile && parseProfile(profile.value, profile.name, config.numLayers),
     byteLength: [...sources].reduce((sum, { byteLength }) => sum + byteLength, 0),
@@ -248,13 +259,17 @@ async function readJsonFile(
   file: ByteSource,
   most: number,
 ): Promise<{ name: string; value: unknown }> {
+  const bytes = await readConfigFile(file, most);
+  return { name: file.name, value: parseJson(bytes, { name: file.name }).value };
+}
+
+async function readConfigFile(file: ByteSource, most: number): Promise<Uint8Array> {
   if (file.byteLength > most) {
     throw new ModelFormatError(
-      `Cannot parse JSON: the file must have at most ${most} bytes, got ${file.byteLength}`,
+      `Cannot read the configuration: the file must have at most ${most} bytes, got ${file.byteLength}`,
       file.name,
       0,
     );
   }
-  const bytes = await readBytes(file, 0, file.byteLength);
-  return { name: file.name, value: parseJson(bytes, { name: file.name }).value };
+  return await readBytes(file, 0, file.byteLength);
 }

@@ -11,6 +11,7 @@ import { TokenDecoder } from "../text/token_decoder.ts";
 import { type EncodedTokens, TokenEncoder } from "../text/token_encoder.ts";
 import { TokenLog } from "../text/token_log.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { type Chat, QUESTION_SEPARATOR } from "./chat.ts";
 import type { Llama } from "./llama.ts";
 import { completeQuestion, type Profile } from "./profile.ts";
 import { createSampler } from "./sampler.ts";
@@ -33,6 +34,10 @@ export interface SessionModel {
   readonly tokenizer: Tokenizer;
   /** Null where the model came with none. */
   readonly profile: Profile | null;
+  /** Null where the model does not answer by a chat template. */
+  readonly chat: Chat | null;
+  /** Tokens that end a text or an answer. */
+  readonly endTokens: readonly number[];
 }
 
 /** Longest part of a write that is encoded at once, in UTF-16 units: bounds memory for writes of any size. */
@@ -40,6 +45,13 @@ const ENCODE_UNITS = 1 << 16;
 
 /** UTF-16 units that are collected before they are encoded: how far reading lags behind writing. */
 const ENCODE_BATCH = 2048;
+
+/** Whose turn it is from some token on, in a conversation: the user's, or it is over with an answer. */
+interface Turn {
+  /** Index of a token; one that is forgotten ends the turn. */
+  readonly at: number;
+  readonly of: "user" | "answered";
+}
 
 /** Milliseconds of work after which timers and signals get a turn. */
 const BREATH_MILLISECONDS = 30;
@@ -70,6 +82,7 @@ export class Session implements Disposable {
   readonly #cache: KvCache; // the tokens that were read; the log's others are pending
   readonly #hidden: Tensor; // [1, hiddenSize]
   #hiddenIsNewest = false;
+  #turns: readonly Turn[] = []; // of a model with a chat template, ascending
   #encoder: TokenEncoder | null = null; // of the open writable
   #lastBreath = performance.now();
   #steps = 0;
@@ -107,6 +120,7 @@ export class Session implements Disposable {
     if (parent) {
       this.#cache = parent.#cache.fork();
       this.#log = parent.#log.fork();
+      this.#turns = parent.#turns;
       // What the writable holds back, so that a question sees the newest line of a slow source.
       if (parent.#encoder) this.#accept(parent.#encoder.fork().flush());
     } else {
@@ -177,6 +191,9 @@ export class Session implements Disposable {
    * machine slows the source. Tokens are those of the whole text, however it is cut. Aborting
    * keeps what was read so far.
    *
+   * A model with a chat template reads the text as a turn of the user, unless the session is `raw`:
+   * what the template puts before it is read first. Control tokens come from the template alone.
+   *
    * @param options `special: true` reads control tokens that the text spells out as such; by
    * default `<|end_of_text|>` in a log is text like any other.
    * @throws {TypeError} If the session's last writable is still open.
@@ -191,12 +208,18 @@ export class Session implements Disposable {
       batchLength: ENCODE_BATCH,
     });
     this.#encoder = encoder;
+    let begun = false;
     const read = async (text: string | null, signal?: AbortSignal) => {
       try {
+        if (text && !begun) {
+          begun = true;
+          encoder.pushMarkup(this.#openTurn());
+        }
         const accepted = this.#accept(text === null ? encoder.flush() : encoder.push(text));
         await this.#readFullSteps(accepted, signal);
       } catch (error) {
         this.#encoder = null;
+        this.#turns = this.#turnsNow();
         throw error;
       }
     };
@@ -214,6 +237,7 @@ export class Session implements Disposable {
       },
       abort: () => {
         this.#encoder = null;
+        this.#turns = this.#turnsNow();
       },
     });
   }
@@ -243,7 +267,7 @@ export class Session implements Disposable {
       throw new RangeError(`Cannot generate: maxTokens must be 0 or more, got ${maxTokens}`);
     }
     const sample = createSampler(options);
-    const ends = new Set([...this.#model.llama.config.eosTokens, ...stopTokens]);
+    const ends = new Set([...this.#model.endTokens, ...stopTokens]);
     for (let i = 0; i < maxTokens; i++) {
       signal?.throwIfAborted();
       const token = sample(await this.logits({ signal }));
@@ -257,20 +281,26 @@ export class Session implements Disposable {
   /**
    * Asks about what was read. Question and answer join the sequence: fork first to keep them out.
    *
-   * A model whose profile has question forms is asked in the form it was trained on.
+   * A model whose profile has question forms is asked in the form it was trained on; one with a chat
+   * template in a turn of the user's, with the text that was read before. Both but for `raw`.
    *
    * @returns The answer in pieces, without the white space before it.
    * @throws {RangeError} If the question does not fit the scope; nothing has been read then.
+   * @throws {TypeError} If the chat template cannot be used; says why.
    */
   async *ask(question: string, options: AskOptions = {}): AsyncGenerator<string> {
     this.#assertNotWriting("ask");
     const { tokenizer, profile } = this.#model;
+    const chat = options.raw ? null : this.#chat;
     const form = options.raw || !profile ? null : completeQuestion(profile, question);
     const text = form?.text ?? (options.raw ? question : `\n${question}\n`);
-    const tokens = tokenizer.encode(text, { special: false, continuation: this.length > 0 });
+    const tokens = chat
+      ? this.#encodeTurn(chat, question)
+      : tokenizer.encode(text, { special: false, continuation: this.length > 0 });
     this.#checkQuestion(tokens.length);
-    this.#begin();
+    if (!chat) this.#begin();
     await this.#readQuestion(tokens, options.signal);
+    if (chat) this.#turns = [...this.#turnsNow(), { at: this.length - 1, of: "answered" }];
     let shown = false;
     for await (const piece of this.#write(options, form ?? {})) {
       const visible = shown ? piece : piece.trimStart();
@@ -342,6 +372,7 @@ export class Session implements Disposable {
       );
     }
     this.#log.truncate(length);
+    this.#turns = this.#turnsNow();
     if (this.#cache.length >= length) {
       this.#cache.truncate(length);
       this.#hiddenIsNewest = false;
@@ -375,16 +406,66 @@ export class Session implements Disposable {
 
   /** Adds text to the sequence, unread; gives the length before it. */
   #accept({ tokens, byteLength, anchors }: EncodedTokens): number {
-    if (byteLength > 0) this.#begin();
+    // A template's markup is tokens, but no bytes of any text.
+    const some = byteLength > 0 || tokens.length > 0;
+    if (some) this.#begin();
     const { length } = this;
-    if (byteLength > 0) this.#log.append(tokens, byteLength, anchors);
+    if (some) this.#log.append(tokens, byteLength, anchors);
     return length;
+  }
+
+  /** The model's manners, where this session minds them. */
+  get #chat(): Chat | null {
+    return this.#options.raw ? null : this.#model.chat;
+  }
+
+  /** The turns whose tokens are not forgotten. */
+  #turnsNow(): readonly Turn[] {
+    return this.#turns.filter(({ at }) => at < this.length);
+  }
+
+  /** What the template puts before the user's text here; null within a turn of the user's. */
+  #markupBefore(chat: Chat): string | null {
+    const parts = chat.parts();
+    const turn = this.#turnsNow().at(-1);
+    if (turn?.of === "user") return null;
+    if (turn === undefined) return parts.opening;
+    if (parts.next !== null) return parts.next;
+    throw new TypeError(
+      "Cannot go on after an answer: the model's chat template has one turn only; fork the session " +
+        "before asking, or set raw",
+    );
+  }
+
+  /** Begins a turn of the user's if none has begun; gives what is to be read before its text. */
+  #openTurn(): string {
+    const markup = this.#chat ? this.#markupBefore(this.#chat) : null;
+    if (markup === null) return "";
+    this.#turns = [...this.#turnsNow(), { at: this.length, of: "user" }];
+    return markup;
+  }
+
+  /**
+   * A question and all that the template puts around it. Encoded apart from the text before it:
+   * questions are steps of their own.
+   */
+  #encodeTurn(chat: Chat, question: string): Uint32Array {
+    const before = this.#markupBefore(chat) ?? QUESTION_SEPARATOR;
+    const encoder = new TokenEncoder(this.#model.tokenizer, {
+      special: false,
+      continuation: this.length > 0,
+    });
+    encoder.pushMarkup(before);
+    const start = encoder.push(question).tokens;
+    encoder.pushMarkup(chat.parts().closing);
+    return Uint32Array.from([...start, ...encoder.flush().tokens]);
   }
 
   /** Puts the beginning-of-text token in front of the first text. */
   #begin(): void {
     const { addBos, bosToken } = this.#model.tokenizer;
-    if (this.length > 0 || !addBos || bosToken === null) return;
+    // A template brings its own.
+    if (this.#turns.length > 0 || this.length > 0 || !addBos || bosToken === null) return;
     this.#log.append([bosToken], null);
   }
 

@@ -32,6 +32,8 @@ export interface SessionOptions {
   readonly kvFormat?: KvFormat;
   /** Allows scopes beyond the trained length, where the model breaks: for baselines. */
   readonly beyondTrainedLength?: boolean;
+  /** Reads and asks without the model's chat template, as for a base model. Default false. */
+  readonly raw?: boolean;
   /** Told what each layer selected, step by step. */
   readonly onSelect?: (record: SelectionRecord) => void;
 }
@@ -56,7 +58,7 @@ export interface GenerateOptions extends SamplerOptions {
 export interface AskOptions extends Omit<GenerateOptions, "stopTokens"> {
   /** Strings before which, and token ids at which, the text ends, besides the model's own. */
   readonly stop?: readonly (string | number)[];
-  /** Takes the question as it is instead of the form the model was trained on. */
+  /** Takes the question as it is instead of the form or the turn that the model was trained on. */
   readonly raw?: boolean;
 }
 
