@@ -135,7 +135,7 @@ for (const file of ["mistral_v3_tokenizer.model", "internlm2_tokenizer.model"]) 
         fc.pre(!added.some((token) => text.includes(token)));
         deepEqual([...tokenizer.encode(text, { special: false })], mergeByScore(metadata, text));
       }),
-      { ...runs, numRuns: 60 },
+      { ...runs, numRuns: 30 },
     );
   });
 }
@@ -150,7 +150,10 @@ for (const path of ["stories260K", "stories260K-f16", "stories260K-q4_0"]) {
   });
 }
 
-for (const pre of PRE_TOKENIZERS.keys()) {
+/** A name of each way to split, and the others of the same patterns left out. */
+const ways = new Map([...PRE_TOKENIZERS].map(([pre, { patterns }]) => [patterns.join(), pre]));
+
+for (const pre of ways.values()) {
   test(`text split as "${pre}" gives the same tokens however it is cut`, {
     skip: missingTokenizer("pocket"),
   }, () => {
