@@ -45,6 +45,8 @@ export interface SyntheticModel {
   readonly seed?: number;
   /** The gain of the last norm. Default 0. */
   readonly outputNorm?: number;
+  /** Numbers of a tensor, row by row, by its name in the file. Default: random ones, and gains of 1. */
+  readonly values?: (name: string) => Float32Array;
 }
 
 /** The formats of some kinds of matrices; `head` is the table of embeddings too, where they are one. */
@@ -95,7 +97,7 @@ export async function writeSyntheticModel(model: SyntheticModel): Promise<string
   for (const [file, value] of Object.entries(vocabulary.files)) {
     await json(file, value);
   }
-  const tensors = plan(shape, container, { format, mixed, seed, outputNorm });
+  const tensors = plan(shape, container, { ...model, mixed, seed, outputNorm });
   if (container === "gguf") {
     const metadata = ggufMetadata(variant, shape, format, vocabulary);
     // The first last, because it says that all are there.
@@ -144,18 +146,25 @@ const LAYER: readonly (readonly [MatrixName, hf: string, gguf: string])[] = [
 function plan(
   shape: Shape,
   container: SyntheticModel["container"],
-  { format: usual, mixed, seed, outputNorm }: {
-    readonly format: Format;
-    readonly mixed: Mix;
-    readonly seed: number;
-    readonly outputNorm: number;
-  },
+  { format: usual, mixed, seed, outputNorm, values }:
+    & Required<Pick<SyntheticModel, "format" | "mixed" | "seed" | "outputNorm">>
+    & Pick<SyntheticModel, "values">,
 ): TensorPlan[] {
   const isGguf = container === "gguf";
   const tensors: TensorPlan[] = [];
+  const given = (name: string, format: Format, shape: number[], numbers: Float32Array) => {
+    const bytes = encode(format, numbers);
+    tensors.push({
+      name,
+      format,
+      shape,
+      fill: (target, offset) => target.set(bytes.subarray(offset, offset + target.length)),
+    });
+  };
   const matrix = (name: string, kind: MatrixName) => {
     const { rows, cols } = matrixSize(shape, kind);
     const format = mixed[kind] ?? usual;
+    if (values) return given(name, format, [rows, cols], values(name));
     // Sums of `cols` products keep the size of what goes in.
     const pool = poolOf(format, -Math.round(Math.log2(cols) / 2), seed);
     // Each tensor begins elsewhere in the pool, at a whole block.
@@ -170,13 +179,8 @@ function plan(
   const norm = (name: string, gain: number) => {
     // llama.cpp wants norms in f32; Hugging Face's files have one type for all.
     const normFormat = isGguf ? "f32" : usual;
-    const bytes = encode(normFormat, new Float32Array(shape.hiddenSize).fill(gain));
-    tensors.push({
-      name,
-      format: normFormat,
-      shape: [shape.hiddenSize],
-      fill: (target, offset) => target.set(bytes.subarray(offset, offset + target.length)),
-    });
+    const gains = values?.(name) ?? new Float32Array(shape.hiddenSize).fill(gain);
+    given(name, normFormat, [shape.hiddenSize], gains);
   };
   matrix(isGguf ? "token_embd.weight" : "model.embed_tokens.weight", "head");
   for (let layer = 0; layer < shape.numLayers; layer++) {
