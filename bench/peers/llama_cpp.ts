@@ -18,14 +18,21 @@ export interface LlamaCpp {
   prefill(tokens: readonly number[]): Promise<number>;
   /** Seconds to generate `count` tokens after others. */
   decode(tokens: readonly number[], count: number): Promise<number>;
+  /** Logits f32[last, vocabSize] after each of the last tokens of a text, read from nothing. */
+  logits(tokens: readonly number[], last: number): Promise<Float32Array[]>;
   close(): Promise<void>;
 }
 
-/** Loads a GGUF file; null, said aloud, where that cannot be. */
+/**
+ * Loads a GGUF file; null, said aloud, where that cannot be.
+ *
+ * @param exactCache Whether keys and values are kept in f32 instead of f16.
+ */
 export async function openLlamaCpp(
   path: string,
   contextSize: number,
   threads: number,
+  exactCache = false,
 ): Promise<LlamaCpp | null> {
   const bindings = peerFile("node-llama-cpp", "dist/index.js");
   if (bindings === null) return null;
@@ -39,6 +46,7 @@ export async function openLlamaCpp(
         path,
         contextSize,
         threads,
+        exactCache,
       });
       if (loaded.threads !== threads) {
         throw new Error(`it has ${loaded.threads} of the ${threads} threads asked for`);
@@ -63,6 +71,14 @@ export async function openLlamaCpp(
           throw new Error(`${count} tokens must be generated, got ${answer.generated}`);
         }
         return answer.seconds;
+      },
+      async logits(tokens, last) {
+        const { rows } = await child.ask<{ rows: number[][] }>({
+          question: "logits",
+          tokens,
+          last,
+        });
+        return rows.map((row) => Float32Array.from(row));
       },
       close: () => child.close(),
     };
