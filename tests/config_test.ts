@@ -174,6 +174,79 @@ test("parseHfConfig knows what sets each architecture apart", () => {
   deepEqual(traits("InternLM2ForCausalLM", "internlm2", { bias: true }), [true, true, false]);
 });
 
+interface SeedModel {
+  readonly layers: number;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly kv: number;
+  readonly head_dim: number;
+  readonly ffn: number;
+  readonly vocab: number;
+  readonly rope_theta: number;
+  readonly rope_scaling?: Readonly<Record<string, unknown>> | string | null;
+  readonly max_pos: number;
+  readonly sliding: string | number | null;
+  readonly tied?: boolean;
+}
+
+test("the seed models' shapes are read as they are", {
+  skip: missing("facts/seed_models.json"),
+}, () => {
+  const families: [prefix: string, modelType: string, biases: boolean, norms: boolean][] = [
+    ["Llama-", "llama", false, false],
+    ["SmolLM2-", "llama", false, false],
+    ["Mistral-", "mistral", false, false],
+    ["Qwen2-", "qwen2", true, false],
+    ["Qwen2.5-", "qwen2", true, false],
+    ["Qwen3-", "qwen3", false, true],
+    ["InternLM2", "internlm2", false, false],
+  ];
+  let read = 0;
+  for (
+    const [name, seed] of Object.entries(
+      readJson<Record<string, SeedModel>>("facts/seed_models.json"),
+    )
+  ) {
+    const family = families.find(([prefix]) => name.startsWith(prefix));
+    // One is GLM, which is none of these; of one the facts refer to another's.
+    if (family === undefined || seed.layers === undefined) continue;
+    const [, modelType, biases, norms] = family;
+    const scaling = typeof seed.rope_scaling === "string" ? null : seed.rope_scaling ?? null;
+    const config = parseHfConfig({
+      model_type: modelType,
+      hidden_size: seed.hidden,
+      intermediate_size: seed.ffn,
+      num_hidden_layers: seed.layers,
+      num_attention_heads: seed.heads,
+      num_key_value_heads: seed.kv,
+      head_dim: seed.head_dim,
+      vocab_size: seed.vocab,
+      max_position_embeddings: seed.max_pos,
+      rope_theta: seed.rope_theta,
+      rope_scaling: scaling,
+      // Qwen's files have one, and say that it is not used.
+      sliding_window: seed.sliding === null ? null : 4096,
+      use_sliding_window: false,
+      tie_word_embeddings: seed.tied ?? false,
+    }, name);
+    const { qkvBias, qkNorm, trainedLength, headDim, numKvHeads, ropeScaling } = config;
+    deepEqual(
+      { qkvBias, qkNorm, trainedLength, headDim, numKvHeads, type: ropeScaling?.type ?? null },
+      {
+        qkvBias: biases,
+        qkNorm: norms,
+        trainedLength: seed.max_pos,
+        headDim: seed.head_dim,
+        numKvHeads: seed.kv,
+        type: scaling?.["rope_type"] ?? scaling?.["type"] ?? null,
+      },
+      name,
+    );
+    read++;
+  }
+  equal(read, 14);
+});
+
 test("a sliding window bounds the trained length, where the architecture slides", () => {
   const lengths = (fields: Record<string, unknown>) => {
     const { trainedLength, slidingWindow } = parseHfConfig(

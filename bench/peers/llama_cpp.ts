@@ -20,19 +20,21 @@ export interface LlamaCpp {
   decode(tokens: readonly number[], count: number): Promise<number>;
   /** Logits f32[last, vocabSize] after each of the last tokens of a text, read from nothing. */
   logits(tokens: readonly number[], last: number): Promise<Float32Array[]>;
+  /** Loads another file in its place. */
+  load(path: string): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
  * Loads a GGUF file; null, said aloud, where that cannot be.
  *
- * @param exactCache Whether keys and values are kept in f32 instead of f16.
+ * @param exact Whether attention computes in f32 with a cache in f32, instead of f16.
  */
 export async function openLlamaCpp(
   path: string,
   contextSize: number,
   threads: number,
-  exactCache = false,
+  exact = false,
 ): Promise<LlamaCpp | null> {
   const bindings = peerFile("node-llama-cpp", "dist/index.js");
   if (bindings === null) return null;
@@ -40,17 +42,20 @@ export async function openLlamaCpp(
     const child = await startChild("node", [SCRIPT, bindings.href], {
       BENCH_THREADS: String(threads),
     });
-    try {
+    const load = async (path: string) => {
       const loaded = await child.ask<{ threads: number }>({
         question: "load",
         path,
         contextSize,
         threads,
-        exactCache,
+        exact,
       });
       if (loaded.threads !== threads) {
         throw new Error(`it has ${loaded.threads} of the ${threads} threads asked for`);
       }
+    };
+    try {
+      await load(path);
     } catch (error) {
       await child.close();
       throw error;
@@ -80,6 +85,7 @@ export async function openLlamaCpp(
         });
         return rows.map((row) => Float32Array.from(row));
       },
+      load,
       close: () => child.close(),
     };
   } catch (error) {

@@ -11,15 +11,21 @@ const llama = await getLlama({
   logLevel: "error",
   maxThreads: Number(process.env.BENCH_THREADS),
 });
+let model = null;
 let sequence = null;
 const questions = {
-  async load({ path, contextSize, threads, exactCache }) {
-    const model = await llama.loadModel({ modelPath: path, gpuLayers: 0 });
+  async load({ path, contextSize, threads, exact }) {
+    await model?.dispose();
+    model = await llama.loadModel({ modelPath: path, gpuLayers: 0 });
     const context = await model.createContext({
       contextSize,
       batchSize: 512,
       // Logits are compared: what is rounded besides would only blur.
-      ...exactCache && { experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32" },
+      ...exact && {
+        experimentalKvCacheKeyType: "F32",
+        experimentalKvCacheValueType: "F32",
+        flashAttention: false,
+      },
       threads: { ideal: threads, min: threads },
     });
     sequence = context.getSequence();
