@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -12,6 +12,7 @@ import {
   parseProfile,
   type Profile,
 } from "../src/llama/profile.ts";
+import { readFactors } from "../src/llama/rope_scaling.ts";
 import { scopeBound } from "../src/reattention/scope.ts";
 import { missing, readJson } from "./support/shared.ts";
 
@@ -258,6 +259,9 @@ test("a sliding window bounds the trained length, where the architecture slides"
   deepEqual(lengths({ model_type: "mistral", sliding_window: null }), [512, undefined]);
   deepEqual(lengths({ model_type: "mistral", sliding_window: 128 }), [128, 128]);
   deepEqual(lengths({ model_type: "mistral", sliding_window: 4096 }), [512, undefined]);
+  const long = { model_type: "mistral", max_position_embeddings: 32768 };
+  deepEqual(lengths(long), [4096, 4096]);
+  deepEqual(lengths({ ...long, sliding_window: null }), [32768, undefined]);
   const qwen = { model_type: "qwen2", sliding_window: 128, max_window_layers: 4 };
   deepEqual(lengths({ ...qwen, use_sliding_window: false }), [512, undefined]);
   deepEqual(lengths({ ...qwen, use_sliding_window: true }), [512, undefined]);
@@ -501,6 +505,30 @@ test("parseGgufConfig reads scalings and biases", () => {
     ggufTable({}, ["blk.0.attn_q.bias", "blk.0.attn_output.bias"]),
   );
   deepEqual([qkvBias, outputBias], [true, true]);
+});
+
+test("GGUF's factors of frequencies are read, or refused", async () => {
+  const factors = new Float32Array([1, 2.5, 8, 32]);
+  const tensor = (fields: Partial<TensorInfo> = {}): TensorTable => {
+    const source = fromBytes(new Uint8Array(factors.buffer), "x.gguf");
+    const name = "rope_freqs.weight";
+    const info = { name, dtype: "F32", shape: [4], source, byteOffset: 0, byteLength: 16 };
+    return { ...ggufTable({}), tensors: new Map([[name, { ...info, ...fields }]]) };
+  };
+  const linear = { type: "linear", factor: 2 } as const;
+  equal(await readFactors(ggufTable({}), 4, undefined), undefined);
+  equal(await readFactors(ggufTable({}), 4, linear), linear);
+  deepEqual(await readFactors(tensor(), 4, undefined), {
+    type: "factors",
+    factors: [1, 2.5, 8, 32],
+  });
+  await rejects(readFactors(tensor(), 4, linear), /must be absent where the metadata scales/);
+  await rejects(readFactors(tensor(), 8, undefined), /must be F32 \[8\], got F32 \[4\]/);
+  await rejects(readFactors(tensor({ dtype: "F16" }), 4, undefined), /got F16/);
+  for (const wrong of [0, -1, NaN, Infinity]) {
+    factors[2] = wrong;
+    await rejects(readFactors(tensor(), 4, undefined), /factors above 0 and up to/);
+  }
 });
 
 test("configurations of arbitrary values are read or refused, never anything else", () => {

@@ -45,7 +45,7 @@ for (const [format, most, tie] of [["f32", 1e-8, 0], ["f16", 1e-4, 0.004]] as co
         else await llamaCpp.load(path);
         ok(llamaCpp !== null, "llama.cpp is installed, but does not run");
         for (const text of [tokens.slice(0, POSITIONS), tokens]) {
-          const expected = await llamaCpp.logits(text, POSITIONS);
+          const expected: Float32Array[] = await llamaCpp.logits(text, POSITIONS);
           const actual = await logitsOf(path, text, POSITIONS);
           equal(actual.length, POSITIONS);
           for (const [i, logits] of actual.entries()) {

@@ -84,6 +84,8 @@ export const CONFIG_BOUNDS: Readonly<
 /** The RMSNorm epsilon of Hugging Face's Llama where config.json has none. */
 const DEFAULT_EPSILON = 1e-6;
 const DEFAULT_ROPE_THETA = 10000;
+/** The window of Hugging Face's Mistral and Qwen where config.json has none; null is another thing. */
+const DEFAULT_WINDOW = 4096;
 
 /**
  * The shape in a parsed `config.json`.
@@ -182,7 +184,7 @@ function readHfWindow(
   const { slidingWindow } = ARCHITECTURES[architecture];
   const isUsed = slidingWindow === "field" ||
     slidingWindow === "ifUsed" && read.boolean("use_sliding_window", false);
-  if (!isUsed || !read.has("sliding_window")) return undefined;
+  if (!isUsed || fields["sliding_window"] === null) return undefined;
   // Qwen's first layers may have none.
   const full = fields["max_window_layers"] ?? 0;
   if (slidingWindow === "ifUsed" && full !== 0) {
@@ -192,7 +194,7 @@ function readHfWindow(
         `not supported, got ${show(full)}`,
     );
   }
-  return read.count("sliding_window", CONFIG_BOUNDS.trainedLength);
+  return read.count("sliding_window", CONFIG_BOUNDS.trainedLength, DEFAULT_WINDOW);
 }
 
 /** A window that reaches as far as the training slides nowhere. */
