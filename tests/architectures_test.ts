@@ -10,6 +10,7 @@ import { test } from "node:test";
 import type { Format } from "../bench/support/quantize.ts";
 import { type NamedShape, writeSyntheticModel } from "../bench/synthetic_model.ts";
 import { slidingWindow } from "../src/reattention/presets.ts";
+import { fitScope } from "../src/reattention/scope.ts";
 import { divergence, logitsOf } from "./support/logits.ts";
 import { plainLogits } from "./support/plain_decoder.ts";
 import { integers } from "./support/random.ts";
@@ -61,6 +62,19 @@ for (const shape of models) {
         await logitsOf(folder, tokens, tokens.length),
         await plainLogits(folder, tokens),
       );
+    }));
+
+  test(`${shape.name}: in steps, with everything selected, it is full attention`, () =>
+    withModel(shape, async (write) => {
+      // Dynamic NTK would bend each step beyond the trained length by its own length.
+      const text = tokens.slice(0, 120);
+      const folder = await write("f32", "safetensors");
+      const everything = { ...fitScope(64), topK: 120, maxSpans: Infinity };
+      const [full, selected] = [
+        await logitsOf(folder, text, text.length),
+        await logitsOf(folder, text, text.length, { scope: everything, stepSize: 7 }),
+      ];
+      assertNear(selected, full.map((row) => Float64Array.from(row)));
     }));
 
   test(`${shape.name}: GGUF and safetensors are the same model to the last bit`, () =>

@@ -35,7 +35,7 @@ export function planTensors(
   const vectorFormat = isGguf ? "f32" : format;
   const tensors: TensorPlan[] = [];
   // Counts what the model has, not what the file has, so that both containers have the same.
-  let count = 0;
+  let taken = 0;
 
   const fromPool = (
     name: string,
@@ -63,10 +63,10 @@ export function planTensors(
     });
   };
   /** Rows of its own, from the next place in the pool on, at a whole block. */
-  const ownRows = (format: Format, count_: number, cols: number): Rows => {
-    const start = count++ * 7919 * BLOCKS[format].bytes;
+  const ownRows = (format: Format, rows: number, cols: number): Rows => {
+    const start = taken++ * 7919 * BLOCKS[format].bytes;
     const rowBytes = bytesOf(format, cols);
-    return { count: count_, cols, before: (row) => start + row * rowBytes };
+    return { count: rows, cols, before: (row) => start + row * rowBytes };
   };
   // Sums of `cols` products keep the size of what goes in.
   const exponentOf = (cols: number) => -Math.round(Math.log2(cols) / 2);
@@ -84,7 +84,7 @@ export function planTensors(
     });
   };
   const norm = (name: string, gain: number) => {
-    count++;
+    taken++;
     vector(name, new Float32Array(hiddenSize).fill(gain));
   };
 
@@ -145,7 +145,7 @@ export function planTensors(
     if (qkNorm) {
       const { values } = poolOf("f32", -2, seed);
       for (const part of ["qNorm", "kNorm"] as const) {
-        const start = count++ * 7919 % (values.length - headDim);
+        const start = taken++ * 7919 % (values.length - headDim);
         vector(name(part), values.slice(start, start + headDim).map((x) => 1 + x));
       }
     }
