@@ -20,7 +20,7 @@ import { type Shape, type ShapeName, SHAPES } from "./shapes.ts";
 import { FileWriter } from "./support/file_writer.ts";
 import { sizeOf, type TensorPlan, writeGguf } from "./support/gguf_writer.ts";
 import { ggufMetadata, hfConfig } from "./support/model_config.ts";
-import { planTensors } from "./support/model_tensors.ts";
+import { type Mix, planTensors } from "./support/model_tensors.ts";
 import { BLOCKS, type Format } from "./support/quantize.ts";
 import { inventVocabulary, readVocabulary, type Vocabulary } from "./support/vocabulary.ts";
 
@@ -34,7 +34,11 @@ export interface SyntheticModel {
   readonly shape: ShapeName | NamedShape;
   /** Of the matrices; quantized ones only in GGUF. */
   readonly format: Format;
+  /** Matrices that are in other formats, as in files that llama.cpp calls Q4_K_M. */
+  readonly mixed?: Mix;
   readonly container: "gguf" | "safetensors";
+  /** Files that a GGUF is split into, as llama.cpp's gguf-split does. Default 1. */
+  readonly splits?: number;
   /** A folder, in which the model gets one of its own. */
   readonly folder: string;
   /** Default 1. */
@@ -59,18 +63,24 @@ const TOKENIZERS: Readonly<
  * @returns The path that opens it: a folder in Hugging Face's layout, or a `.gguf`.
  */
 export async function writeSyntheticModel(model: SyntheticModel): Promise<string> {
-  const { format, container, outputNorm = 0, seed = 1 } = model;
+  const { format, mixed = {}, container, outputNorm = 0, seed = 1, splits = 1 } = model;
   const [name, shape]: [string, Shape] = typeof model.shape === "string"
     ? [model.shape, SHAPES[model.shape]]
     : [model.shape.name, model.shape];
-  const quantized = BLOCKS[format].numbers > 1;
+  const quantized = [format, ...Object.values(mixed)].find((each) => BLOCKS[each].numbers > 1);
   if (quantized && container === "safetensors") {
-    throw new TypeError(`Cannot write ${format} as safetensors: only GGUF has such blocks`);
+    throw new TypeError(`Cannot write ${quantized} as safetensors: only GGUF has such blocks`);
   }
-  const variant = [name, format, container, ...seed === 1 ? [] : [`seed${seed}`]].join("-") +
+  const others = Object.entries(mixed).map(([matrix, other]) => `${matrix}_${other}`);
+  const seeded = seed === 1 ? [] : [`seed${seed}`];
+  const inFiles = splits === 1 ? [] : [`in${splits}`];
+  const variant = [name, format, ...others, container, ...inFiles, ...seeded].join("-") +
     (outputNorm === 0 ? "" : `-norm${outputNorm}`);
   const folder = join(model.folder, variant);
-  const path = join(folder, container === "gguf" ? "model.gguf" : "model.safetensors");
+  const splitName = (i: number) =>
+    `model-${String(i + 1).padStart(5, "0")}-of-${String(splits).padStart(5, "0")}.gguf`;
+  const ggufName = splits === 1 ? "model.gguf" : splitName(0);
+  const path = join(folder, container === "gguf" ? ggufName : "model.safetensors");
   const opens = container === "gguf" ? path : folder;
   if (existsSync(path)) return opens;
   await mkdir(folder, { recursive: true });
@@ -81,10 +91,23 @@ export async function writeSyntheticModel(model: SyntheticModel): Promise<string
   for (const [file, value] of Object.entries(vocabulary.files)) {
     await json(file, value);
   }
-  const tensors = planTensors(shape, container, format, seed, outputNorm);
+  const tensors = planTensors(shape, container, { format, mixed, seed, outputNorm });
   if (container === "gguf") {
     const metadata = ggufMetadata(variant, shape, format, vocabulary);
-    await FileWriter.write(path, (file) => writeGguf(file, metadata, tensors));
+    // The first last, because it says that all are there.
+    for (let i = splits - 1; i >= 0; i--) {
+      const own = tensors.slice(tensors.length * i / splits, tensors.length * (i + 1) / splits);
+      const all = {
+        ...i === 0 ? metadata : {},
+        ...splits === 1 ? {} : {
+          "split.no": { u16: i },
+          "split.count": { u16: splits },
+          "split.tensors.count": { i32: tensors.length },
+        },
+      };
+      const file = splits === 1 ? path : join(folder, splitName(i));
+      await FileWriter.write(file, (to) => writeGguf(to, all, own));
+    }
   } else {
     await json("config.json", hfConfig(shape, vocabulary));
     await FileWriter.write(path, (file) => writeSafetensors(file, tensors));

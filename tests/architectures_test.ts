@@ -1,6 +1,6 @@
 /**
  * Every architecture against a plain decoder in float64 that shares no code with the library, and
- * its GGUF against its safetensors. (tests/llama_cpp_test.ts: against llama.cpp.)
+ * its GGUF against its safetensors. (tests/llama_cpp_architectures_test.ts: against llama.cpp.)
  */
 import { deepEqual, ok } from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";

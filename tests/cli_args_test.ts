@@ -8,6 +8,7 @@ import {
   type Commands,
   createProgram,
   type DemoSettings,
+  type FollowSettings,
   type GenerateSettings,
   type InspectSettings,
   parseCount,
@@ -18,6 +19,7 @@ import {
 
 interface Parsed {
   ask?: AskSettings;
+  follow?: FollowSettings;
   generate?: GenerateSettings;
   inspect?: InspectSettings;
   demo?: DemoSettings;
@@ -35,6 +37,7 @@ async function parse(...args: string[]): Promise<Parsed> {
   };
   const program = createProgram({
     ask: record("ask"),
+    follow: record("follow"),
     generate: record("generate"),
     inspect: record("inspect"),
     demo: record("demo"),
@@ -86,6 +89,23 @@ test("ask without options leaves everything to the model's own settings", async 
     quiet: false,
     json: false,
   });
+});
+
+test("ask --follow needs no question, and knows where questions come from", async () => {
+  const { ask, follow } = await parse("ask", "--follow", "--json");
+  equal(ask, undefined);
+  equal(follow?.question, undefined);
+  equal(follow?.questions, undefined);
+  deepEqual([follow?.raw, follow?.json, follow?.maxTokens], [false, true, 64]);
+  const named = await parse("ask", "Why?", "--follow", "--questions", "q.txt", "--raw");
+  deepEqual(
+    [named.follow?.question, named.follow?.questions, named.follow?.raw],
+    ["Why?", "q.txt", true],
+  );
+  match(await refusal("ask"), /missing required argument 'question'.*--help/s);
+  await rejects(parse("ask", "Why?", "--questions", "q.txt"), /--questions goes with --follow/);
+  await rejects(parse("ask", "--follow", "--questions", "-"), /standard input is the text/);
+  await rejects(parse("ask", "--follow", "--trace", "t"), /--trace goes with one question/);
 });
 
 test("every option of ask arrives", async () => {
@@ -184,7 +204,7 @@ test("every option of calibrate arrives, and has a default", async () => {
 
 test("wrong usage is refused with a reason and a hint", async () => {
   const wrong: [RegExp, ...string[]][] = [
-    [/unknown option '--foo'/, "ask", "--foo", "Why?"],
+    [/unknown option '--bar'/, "ask", "--bar", "Why?"],
     [/unknown command 'sing'/, "sing"],
     [/missing required argument 'question'/, "ask"],
     [/too many arguments/, "ask", "Why", "not?"],

@@ -88,6 +88,29 @@ for (const name of names) {
     },
   );
 
+  test(
+    `TokenEncoder forks anywhere in ${name}'s text, and neither disturbs the other`,
+    { skip },
+    () => {
+      const tokenizer = tokenizerOf(name);
+      fc.assert(
+        fc.property(anyText, cuts, fc.constantFrom(1, 7, 50), (text, places, batchLength) => {
+          const parts = cutAt(text, places);
+          const encoder = new TokenEncoder(tokenizer, { batchLength });
+          const tokens: number[] = [];
+          parts.forEach((part, i) => {
+            tokens.push(...encoder.push(part).tokens);
+            const begun = encodeParts(tokenizer, parts.slice(0, i + 1), { batchLength });
+            const { tokens: rest } = encoder.fork().flush();
+            deepEqual([...tokens, ...rest], begun.tokens);
+          });
+          deepEqual([...tokens, ...encoder.flush().tokens], [...tokenizer.encode(text)]);
+        }),
+        { ...options, numRuns: 60 },
+      );
+    },
+  );
+
   test(`TokenEncoder says where each of ${name}'s tokens starts in the text`, { skip }, () => {
     const tokenizer = tokenizerOf(name);
     fc.assert(

@@ -18,8 +18,8 @@ export interface LlamaCpp {
   prefill(tokens: readonly number[]): Promise<number>;
   /** Seconds to generate `count` tokens after others. */
   decode(tokens: readonly number[], count: number): Promise<number>;
-  /** Logits f32[last, vocabSize] after each of the last tokens of a text, read from nothing. */
-  logits(tokens: readonly number[], last: number): Promise<Float32Array[]>;
+  /** Logits f32[vocabSize] after each of the last tokens of a text (default: all), from nothing. */
+  logits(tokens: readonly number[], last?: number): Promise<Float32Array[]>;
   /** Loads another file in its place. */
   load(path: string): Promise<void>;
   close(): Promise<void>;
@@ -77,7 +77,7 @@ export async function openLlamaCpp(
         }
         return answer.seconds;
       },
-      async logits(tokens, last) {
+      async logits(tokens, last = tokens.length) {
         const { rows } = await child.ask<{ rows: number[][] }>({
           question: "logits",
           tokens,

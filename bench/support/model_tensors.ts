@@ -11,6 +11,9 @@ import type { TensorPlan } from "./gguf_writer.ts";
 import { fillFromPool, poolOf } from "./numbers.ts";
 import { BLOCKS, bytesOf, encode, type Format } from "./quantize.ts";
 
+/** The formats of some kinds of matrices; `head` is the table of embeddings too, where they are one. */
+export type Mix = Readonly<Partial<Record<MatrixName, Format>>>;
+
 /** Rows of a tensor: where in a pool each is. */
 interface Rows {
   readonly count: number;
@@ -23,16 +26,19 @@ interface Rows {
 export function planTensors(
   shape: Shape,
   container: "gguf" | "safetensors",
-  format: Format,
-  seed: number,
-  outputNorm: number,
+  { format: usual, mixed, seed, outputNorm }: {
+    readonly format: Format;
+    readonly mixed: Mix;
+    readonly seed: number;
+    readonly outputNorm: number;
+  },
 ): TensorPlan[] {
   const { architecture = "llama", numHeads, numKvHeads, headDim, hiddenSize } = shape;
   const { fusedQkv, ggufInterleaves, qkvBias, qkNorm } = ARCHITECTURES[architecture];
   const isGguf = container === "gguf";
   const names = tensorNames(architecture, container);
   // llama.cpp wants vectors in f32; Hugging Face's files have one type for all.
-  const vectorFormat = isGguf ? "f32" : format;
+  const vectorFormat = isGguf ? "f32" : usual;
   const tensors: TensorPlan[] = [];
   // Counts what the model has, not what the file has, so that both containers have the same.
   let taken = 0;
@@ -72,6 +78,7 @@ export function planTensors(
   const exponentOf = (cols: number) => -Math.round(Math.log2(cols) / 2);
   const matrix = (name: string, part: MatrixName) => {
     const { rows, cols } = matrixSize(shape, part);
+    const format = mixed[part] ?? usual;
     fromPool(name, format, [rows, cols], exponentOf(cols), ownRows(format, rows, cols));
   };
   const vector = (name: string, values: Float32Array) => {
@@ -116,27 +123,32 @@ export function planTensors(
   };
   const projections = (
     nameOf: (part: keyof typeof heads) => string,
-    format: Format,
+    formatOf: (part: keyof typeof heads) => Format,
     exponent: number,
     cols: number | null,
   ) => {
     const rowsOf = (part: keyof typeof heads) =>
-      inFileOrder(part, ownRows(format, heads[part] * headDim, cols ?? 1));
+      inFileOrder(part, ownRows(formatOf(part), heads[part] * headDim, cols ?? 1));
     const parts = { q: rowsOf("q"), k: rowsOf("k"), v: rowsOf("v") };
-    const put = (name: string, rows: Rows) =>
-      fromPool(name, format, [rows.count, ...cols === null ? [] : [cols]], exponent, rows);
-    if (fusedQkv && !isGguf) return put(nameOf("q"), fused(parts));
-    for (const part of ["q", "k", "v"] as const) put(nameOf(part), parts[part]);
+    const put = (name: string, part: keyof typeof heads, rows: Rows) =>
+      fromPool(name, formatOf(part), [rows.count, ...cols === null ? [] : [cols]], exponent, rows);
+    if (fusedQkv && !isGguf) return put(nameOf("q"), "q", fused(parts));
+    for (const part of ["q", "k", "v"] as const) put(nameOf(part), part, parts[part]);
   };
 
   matrix(names.embedTokens, "head");
   for (let layer = 0; layer < shape.numLayers; layer++) {
     const name = (part: LayerPart) => `${names.layers}${layer}.${names.layer[part]}`;
     norm(name("inputNorm"), 1);
-    projections((part) => name(`${part}Proj`), format, exponentOf(hiddenSize), hiddenSize);
+    projections(
+      (part) => name(`${part}Proj`),
+      (part) => mixed[part] ?? usual,
+      exponentOf(hiddenSize),
+      hiddenSize,
+    );
     matrix(name("oProj"), "o");
     if (qkvBias || shape.attentionBias) {
-      projections((part) => name(`${part}Bias`), vectorFormat, -2, null);
+      projections((part) => name(`${part}Bias`), () => vectorFormat, -2, null);
     }
     if (shape.attentionBias) {
       const rows = ownRows(vectorFormat, hiddenSize, 1);

@@ -26,11 +26,22 @@ export interface BackendOptions {
 }
 
 /**
- * How a weight's numbers are stored in its file. `q8_0` and `q4_0` are GGUF's: rows are blocks of 32
- * numbers, an f16 scale and then 32 int8; or 16 bytes whose low halves are the first 16 numbers plus
- * 8, whose high halves the others.
+ * How a weight's numbers are stored in its file. Those from `q8_0` on are GGUF's: rows are blocks of 32
+ * numbers, or of 256 where the name ends with k, that share scales and, in `q4_1`, `q5_1`, `q4_k` and
+ * `q5_k`, minima. The bytes are as ggml-common.h has them.
  */
-export type WeightFormat = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+export type WeightFormat =
+  | "f32"
+  | "f16"
+  | "bf16"
+  | "q8_0"
+  | "q4_0"
+  | "q4_1"
+  | "q5_0"
+  | "q5_1"
+  | "q4_k"
+  | "q5_k"
+  | "q6_k";
 
 /**
  * How the KV cache stores numbers. `i16`: keys as 15-bit integers and one f32 scale a token and KV head,
@@ -46,7 +57,7 @@ export interface WeightSource {
   readonly format: WeightFormat;
   /** Output features; 1 for a vector. */
   readonly rows: number;
-  /** Input features; of `q8_0` and `q4_0` a multiple of 32. */
+  /** Input features; a multiple of what the format's blocks hold. */
   readonly cols: number;
   /** Fills `target` with the bytes from `byteOffset` of the tensor on, or throws. */
   read(target: Uint8Array, byteOffset: number): Promise<void>;
@@ -180,8 +191,8 @@ export interface Backend extends Disposable {
    * out[r, o] = sum_i x[r, i] * weight[o, i]. A row's result does not depend, to the last bit, on
    * how many rows there are or which it is: equal tokens get equal keys however steps are cut.
    *
-   * With `q8_0` and `q4_0` weights a backend may round activations to int8 too, 32 at a time with
-   * one scale, which is largest |x| / 127.
+   * With weights in blocks a backend may round activations to int8 too, 32 at a time with one scale,
+   * which is largest |x| / 127.
    */
   matmul(out: Tensor, x: Tensor, weight: Weight): void;
   /** out = silu(gate) * up; `out` may be either. */

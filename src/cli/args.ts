@@ -47,6 +47,15 @@ export interface AskSettings extends ReadSettings {
   readonly raw: boolean;
 }
 
+/** `ask --follow` */
+export interface FollowSettings extends ReadSettings {
+  /** The first question. */
+  readonly question?: string;
+  readonly raw: boolean;
+  /** A file or fifo with a question a line; undefined: the terminal. */
+  readonly questions?: string;
+}
+
 /** `generate` */
 export interface GenerateSettings extends ReadSettings {
   /** Read after all files. */
@@ -92,6 +101,7 @@ export interface CalibrateSettings extends ModelSettings {
 /** What each command does with its settings. */
 export interface Commands {
   ask(settings: AskSettings): Promise<void>;
+  follow(settings: FollowSettings): Promise<void>;
   generate(settings: GenerateSettings): Promise<void>;
   inspect(settings: InspectSettings): Promise<void>;
   demo(settings: DemoSettings): Promise<void>;
@@ -136,6 +146,7 @@ Examples:
   reattention demo
   cat book.txt | reattention ask "What is the pass key?"
   reattention ask "What is the pass key?" --file part1.txt --file part2.txt --json
+  tail -f app.log | reattention ask --follow
   echo "It was a dark and stormy night" | reattention generate --max-tokens 40
   reattention inspect path/to/model
   reattention calibrate --model path/to/model --text book.txt
@@ -147,7 +158,7 @@ REATTENTION_DEBUG=1 adds the stack to an error's message.`,
   withReading(
     withModel(
       program.command("ask")
-        .argument("<question>", "one question about the text; put it in quotes")
+        .argument("[question]", "one question about the text; put it in quotes")
         .summary("read standard input and files, then answer a question about them")
         .description(
           "Reads a text of any length from standard input and files, then answers one question about " +
@@ -156,6 +167,15 @@ REATTENTION_DEBUG=1 adds the stack to an error's message.`,
     ),
     { maxTokens: 64 },
   )
+    .optionsGroup("Questions:")
+    .option(
+      "--follow",
+      "read on without end, and answer questions as they are typed on the terminal",
+    )
+    .option(
+      "--questions <path>",
+      "with --follow: a file or a fifo with a question a line, instead of the terminal",
+    )
     .option(
       "--raw",
       "give the question to the model as it stands, not in the form it was trained on",
@@ -168,11 +188,30 @@ The embedded model is small and no assistant. It answers these:
   What is the best thing to do in CITY?         When was the THING found?
   What is the secret word of CITY?
 of texts that say so in its words ("The pass key is 71432."); see models/pocket/README.md.
+
+With --follow the questions are lines typed on the terminal (an empty one tells how far the reading
+is, Ctrl-D ends them) or those of --questions. Each is answered from what has been read when its
+turn comes, and the reading goes on meanwhile. A question on the command line, and those of a file
+that is no fifo, are asked when the text first pauses for a second, or ends. When there can be no
+more questions the command ends; with --json every answer is an object on a line of its own.
+
 ${COUNTS_HELP}`,
     )
-    .action((question: string, options: Record<string, unknown>) =>
-      commands.ask({ ...toReadSettings(options), question, raw: options.raw === true })
-    );
+    .action((
+      question: string | undefined,
+      options: Record<string, unknown>,
+      command: Command,
+    ) => {
+      const settings = { ...toReadSettings(options), raw: options.raw === true };
+      if (options.follow === true) {
+        return commands.follow({ ...settings, question, ...toQuestions(options) });
+      }
+      if (options.questions !== undefined) {
+        throw new UsageError("--questions goes with --follow: without it there is one question");
+      }
+      if (question === undefined) command.error("error: missing required argument 'question'");
+      return commands.ask({ ...settings, question });
+    });
 
   withReading(
     withModel(
@@ -383,6 +422,17 @@ function toModelSettings(options: Record<string, unknown>): ModelSettings {
     backend: options.backend as BackendName | "auto",
     threads: options.threads as number | undefined,
   };
+}
+
+/** What only `ask --follow` has. */
+function toQuestions(options: Record<string, unknown>): Pick<FollowSettings, "questions"> {
+  if (options.trace !== undefined) {
+    throw new UsageError("--trace goes with one question, not with --follow");
+  }
+  if (options.questions === "-") {
+    throw new UsageError("--questions cannot be -: standard input is the text that is read");
+  }
+  return { questions: options.questions as string | undefined };
 }
 
 function toCalibrateSettings(options: Record<string, unknown>): CalibrateSettings {

@@ -21,7 +21,7 @@ export async function ask(settings: AskSettings): Promise<void> {
 }
 
 /** A model that only completes texts knows some forms of questions; others it takes for prose. */
-function warnOfUnknownForm({ profile }: Model, question: string): string[] {
+export function warnOfUnknownForm({ profile }: Model, question: string): string[] {
   const forms = profile?.forms ?? [];
   if (forms.length === 0 || completeQuestion(profile!, question)) return [];
   const known = forms.map(({ questions }) => `"${questions[0]}"`);

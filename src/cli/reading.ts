@@ -6,7 +6,7 @@
 
 import { loadModel, type Model } from "../llama/load.ts";
 import type { Session } from "../llama/session.ts";
-import type { AskOptions } from "../llama/session_options.ts";
+import type { AskOptions, SessionOptions } from "../llama/session_options.ts";
 import {
   checkReadable,
   createTextFile,
@@ -62,19 +62,11 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     if (!settings.quiet) await standardError.write(`${line}\n`);
   };
   const progress = createProgress(standardError, !settings.quiet);
-  await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
-  using model = await loadModel(settings.model, {
-    backend: settings.backend,
-    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-  }).finally(() => progress.clear());
+  using model = await openModel(settings, progress);
   // Known only when the session is made, which wants to know where to record.
   let trace: Trace | null = null;
   using session = model.session({
-    scope: settings.scope,
-    ...(settings.stepSize === undefined ? {} : { stepSize: settings.stepSize }),
-    select: settings.select,
-    ...(settings.selectLayers === undefined ? {} : { selectLayers: settings.selectLayers }),
-    kvFormat: settings.cacheFormat,
+    ...sessionOptions(settings),
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
   trace = file && startTrace(file, settings, model, session, inputs);
@@ -84,8 +76,10 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     const stepSeconds = session.stats.readSeconds;
     await sayReplaced(inputs, say);
     for (const note of task.notes?.(model) ?? []) await say(`note: ${note}`);
-    const seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
-    const written = await write(task, session, trace, settings, seed);
+    const options = writingOptions(settings);
+    const written = await show(task.write(session, options), settings, async () => {
+      await trace?.flush();
+    });
     // The last tokens of the input are read when the question comes.
     const inputSeconds = feedSeconds + session.stats.readSeconds - stepSeconds;
     const report = {
@@ -103,7 +97,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
         maxTokens: settings.maxTokens,
         temperature: settings.temperature,
         topP: settings.topP,
-        seed: settings.temperature > 0 ? seed : null,
+        seed: settings.temperature > 0 ? options.seed : null,
         stop: settings.stop,
       },
       stats: {
@@ -128,6 +122,26 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
       .catch(() => {});
     throw error;
   }
+}
+
+/** Loads the model of the settings. */
+export async function openModel(settings: ReadSettings, progress: Progress): Promise<Model> {
+  await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
+  return await loadModel(settings.model, {
+    backend: settings.backend,
+    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
+  }).finally(() => progress.clear());
+}
+
+/** What the settings say of a session. */
+export function sessionOptions(settings: ReadSettings): SessionOptions {
+  return {
+    scope: settings.scope,
+    ...(settings.stepSize === undefined ? {} : { stepSize: settings.stepSize }),
+    select: settings.select,
+    ...(settings.selectLayers === undefined ? {} : { selectLayers: settings.selectLayers }),
+    kvFormat: settings.cacheFormat,
+  };
 }
 
 function startTrace(
@@ -163,63 +177,83 @@ async function read(
   try {
     const seconds = await feed(session, text(), async (seconds) => {
       await trace?.flush();
-      await progress.show(() =>
-        `reading  ${plural(session.length, "token")}  ${formatRate(session.length, seconds)}  ` +
-        `${formatBytes(inputs.byteLength)} read  cache ${formatBytes(session.stats.cacheBytes)}`
-      );
+      await progress.show(() => describeReading(session, inputs, seconds));
     });
     if (session.length > 0) return seconds;
   } finally {
     await progress.clear();
   }
+  throw nothingRead(inputs, task.verb);
+}
+
+/** What is wrong where there was nothing to read. */
+export function nothingRead(inputs: Inputs, verb: string): Error {
   const names = inputs.names.join(", ") || "the text";
-  throw new Error(
-    `Cannot ${task.verb}: there must be a text to read, but ${names} ` +
+  return new Error(
+    `Cannot ${verb}: there must be a text to read, but ${names} ` +
       `${inputs.names.length > 1 ? "are" : "is"} empty`,
   );
 }
 
-async function sayReplaced(inputs: Inputs, say: (line: string) => Promise<void>): Promise<void> {
+/** How far the reading is. */
+export function describeReading(session: Session, inputs: Inputs, seconds: number): string {
+  return `reading  ${plural(session.length, "token")}  ${formatRate(session.length, seconds)}  ` +
+    `${formatBytes(inputs.byteLength)} read  cache ${formatBytes(session.stats.cacheBytes)}`;
+}
+
+/** Says what was no text. */
+export async function sayReplaced(
+  inputs: Inputs,
+  say: (line: string) => Promise<void>,
+): Promise<void> {
   for (const { name, replaced } of inputs.reports()) {
     if (replaced === 0) continue;
     await say(`note: ${plural(replaced, "invalid UTF-8 sequence")} in ${name} became U+FFFD`);
   }
 }
 
-interface Written {
+/** A text that was written, and in what time. */
+export interface Written {
   readonly text: string;
   /** From the question on; null where nothing was written. */
   readonly secondsToFirstToken: number | null;
   readonly seconds: number;
 }
 
-/** Does the task; shows its text as it comes, unless it goes into a report. */
-async function write(
-  task: Task,
-  session: Session,
-  trace: Trace | null,
-  settings: ReadSettings,
-  seed: number,
-): Promise<Written> {
+/** What the settings say of an answer. */
+export function writingOptions(settings: ReadSettings): AskOptions {
   const { maxTokens, temperature, topP, stop } = settings;
+  const seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+  return { maxTokens, temperature, topP, stop, seed };
+}
+
+/**
+ * Shows a text on standard output as it comes, and ends its last line; in a report it is shown
+ * later.
+ *
+ * @param onPiece Called after each piece.
+ */
+export async function show(
+  pieces: AsyncIterable<string>,
+  { json }: Pick<ReadSettings, "json">,
+  onPiece: () => Promise<void> = () => Promise.resolve(),
+): Promise<Written> {
   const began = performance.now();
   const elapsed = () => (performance.now() - began) / 1000;
   let text = "";
   let secondsToFirstToken: number | null = null;
   let watch: Disposable | null = null;
   try {
-    for await (
-      const piece of task.write(session, { maxTokens, temperature, topP, stop, seed })
-    ) {
+    for await (const piece of pieces) {
       secondsToFirstToken ??= elapsed();
       text += piece;
-      if (!settings.json) {
+      if (!json) {
         if (standardOutput.isTerminal) watch ??= endLineOnInterrupt();
         await standardOutput.write(piece);
       }
-      await trace?.flush();
+      await onPiece();
     }
-    if (!settings.json && !text.endsWith("\n")) await standardOutput.write("\n");
+    if (!json && !text.endsWith("\n")) await standardOutput.write("\n");
   } finally {
     watch?.[Symbol.dispose]();
   }
@@ -256,11 +290,21 @@ function describe({ settings, stats }: Figures, model: Model, session: Session):
     }; trained length ` +
     `${formatCount(model.config.trainedLength)}, step ${settings.stepSize}`,
     `select  ${describeSelect(session, model)}`,
-    `memory  ${formatBytes(stats.cacheBytes)} of cache (${
-      formatCount(stats.bytesPerToken)
-    } bytes ` +
-    `a token, ${settings.cacheFormat}), ${formatBytes(stats.peakMemoryBytes)} at the peak`,
+    describeMemory(stats, settings.cacheFormat),
   ];
+}
+
+/** What the cache and the process hold. */
+export function describeMemory(
+  { cacheBytes, bytesPerToken, peakMemoryBytes }: {
+    readonly cacheBytes: number;
+    readonly bytesPerToken: number;
+    readonly peakMemoryBytes: number;
+  },
+  cacheFormat: string,
+): string {
+  return `memory  ${formatBytes(cacheBytes)} of cache (${formatCount(bytesPerToken)} bytes ` +
+    `a token, ${cacheFormat}), ${formatBytes(peakMemoryBytes)} at the peak`;
 }
 
 /** When and where attention selected. */

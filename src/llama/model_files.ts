@@ -13,7 +13,7 @@ import {
   HttpError,
   readBytes,
 } from "../files/byte_source.ts";
-import { readGguf } from "../files/gguf.ts";
+import { parseGgufSplit, readSplitGguf } from "../files/gguf_split.ts";
 import { parseJson } from "../files/json.ts";
 import { readSafetensors, readShardedSafetensors } from "../files/safetensors.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
@@ -161,10 +161,15 @@ function findUrl(url: URL, options: FromUrlOptions): Place {
 function findInMap(files: Readonly<Record<string, ByteSource>>): Place {
   const names = Object.keys(files);
   const weights = names.filter(isWeights);
+  const splits = weights.map((name) => parseGgufSplit(name));
+  // The files of one split model: any of them names all.
+  const first = splits[0]?.nameOf(1);
+  const isOne = weights.length === 1 ||
+    (first !== undefined && splits.every((split) => split?.nameOf(1) === first));
   const isDirectory = names.includes(WEIGHTS) || names.includes(WEIGHTS_INDEX);
   return {
-    name: weights.length === 1 ? files[weights[0]!]!.name : `the files ${names.join(", ")}`,
-    fileName: !isDirectory && weights.length === 1 ? weights[0]! : null,
+    name: isOne ? files[weights[0]!]!.name : `the files ${names.join(", ")}`,
+    fileName: !isDirectory && isOne ? weights[0]! : null,
     isCallers: true,
     open: (name) => Promise.resolve(Object.hasOwn(files, name) ? files[name]! : null),
   };
@@ -229,7 +234,12 @@ async function openTensors(place: Place, open: Place["open"]): Promise<TensorTab
   // By content, not by name: a model may be called anything.
   const magic = await readBytes(file, 0, Math.min(4, file.byteLength));
   return String.fromCharCode(...magic) === "GGUF" || /\.gguf$/i.test(place.fileName)
-    ? await readGguf(file)
+    ? await readSplitGguf(
+      file,
+      place.fileName,
+      async (name) =>
+        await open(name) ?? notThere(place, `${name} must be beside ${place.fileName}`),
+    )
     : await readSafetensors(file);
 }
 

@@ -8,7 +8,7 @@ import type { Backend, Tensor } from "../backend/backend.ts";
 import { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
-import { TokenEncoder } from "../text/token_encoder.ts";
+import { type EncodedTokens, TokenEncoder } from "../text/token_encoder.ts";
 import { TokenLog } from "../text/token_log.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import type { Llama } from "./llama.ts";
@@ -70,7 +70,7 @@ export class Session implements Disposable {
   readonly #cache: KvCache; // the tokens that were read; the log's others are pending
   readonly #hidden: Tensor; // [1, hiddenSize]
   #hiddenIsNewest = false;
-  #writing = false;
+  #encoder: TokenEncoder | null = null; // of the open writable
   #lastBreath = performance.now();
   #steps = 0;
   #readTokens = 0;
@@ -107,6 +107,8 @@ export class Session implements Disposable {
     if (parent) {
       this.#cache = parent.#cache.fork();
       this.#log = parent.#log.fork();
+      // What the writable holds back, so that a question sees the newest line of a slow source.
+      if (parent.#encoder) this.#accept(parent.#encoder.fork().flush());
     } else {
       const { numLayers, numHeads, numKvHeads, headDim } = config;
       const shape = { numLayers, numHeads, numKvHeads, headDim };
@@ -183,22 +185,18 @@ export class Session implements Disposable {
     options: { readonly signal?: AbortSignal; readonly special?: boolean } = {},
   ): WritableStream<string> {
     this.#assertNotWriting("open a second writable");
-    this.#writing = true;
     const encoder = new TokenEncoder(this.#model.tokenizer, {
       special: options.special ?? false,
       continuation: this.length > 0,
       batchLength: ENCODE_BATCH,
     });
+    this.#encoder = encoder;
     const read = async (text: string | null, signal?: AbortSignal) => {
       try {
-        const encoded = text === null ? encoder.flush() : encoder.push(text);
-        if (encoded.byteLength === 0) return;
-        this.#begin();
-        const { length } = this;
-        this.#log.append(encoded.tokens, encoded.byteLength, encoded.anchors);
-        await this.#readFullSteps(length, signal);
+        const accepted = this.#accept(text === null ? encoder.flush() : encoder.push(text));
+        await this.#readFullSteps(accepted, signal);
       } catch (error) {
-        this.#writing = false;
+        this.#encoder = null;
         throw error;
       }
     };
@@ -212,10 +210,10 @@ export class Session implements Disposable {
       },
       close: async () => {
         await read(null, options.signal);
-        this.#writing = false;
+        this.#encoder = null;
       },
       abort: () => {
-        this.#writing = false;
+        this.#encoder = null;
       },
     });
   }
@@ -317,6 +315,9 @@ export class Session implements Disposable {
   /**
    * A second session with the same past, for a question of its own: the cache's full chunks are
    * shared. May follow other rules from here on.
+   *
+   * The session's writable may be open: its fork has all that was written, up to the last character,
+   * and can be asked while the session reads on.
    */
   fork(options: ForkOptions = {}): Session {
     const scope = options.scope ?? this.#options.scope;
@@ -370,6 +371,14 @@ export class Session implements Disposable {
     const { text, stopped } = stop.push(decoder.flush());
     const rest = stopped ? text : text + stop.flush();
     if (rest !== "") yield rest;
+  }
+
+  /** Adds text to the sequence, unread; gives the length before it. */
+  #accept({ tokens, byteLength, anchors }: EncodedTokens): number {
+    if (byteLength > 0) this.#begin();
+    const { length } = this;
+    if (byteLength > 0) this.#log.append(tokens, byteLength, anchors);
+    return length;
   }
 
   /** Puts the beginning-of-text token in front of the first text. */
@@ -505,7 +514,7 @@ export class Session implements Disposable {
   }
 
   #assertNotWriting(attempt: string): void {
-    if (!this.#writing) return;
+    if (this.#encoder === null) return;
     throw new TypeError(
       `Cannot ${attempt}: the session's writable must be closed first, it is open; or fork the session`,
     );

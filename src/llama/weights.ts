@@ -31,6 +31,12 @@ const FORMATS: ReadonlyMap<string, WeightFormat> = new Map([
   ["BF16", "bf16"],
   ["Q8_0", "q8_0"],
   ["Q4_0", "q4_0"],
+  ["Q4_1", "q4_1"],
+  ["Q5_0", "q5_0"],
+  ["Q5_1", "q5_1"],
+  ["Q4_K", "q4_k"],
+  ["Q5_K", "q5_k"],
+  ["Q6_K", "q6_k"],
 ]);
 
 /** Parts of a layer that not every architecture has. */
@@ -182,7 +188,7 @@ function weightSource(
     fail(`tensor "${name}" must have the shape [${shape}], got [${tensor.shape}]`);
   }
   const format = FORMATS.get(tensor.dtype) ??
-    fail(`tensor "${name}" must be F32, F16, BF16, Q8_0 or Q4_0, got ${tensor.dtype}`);
+    fail(`tensor "${name}" must be one of ${[...FORMATS.keys()].join(", ")}, got ${tensor.dtype}`);
   const [rows, cols] = shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!];
   return { name, format, rows, cols, read: (target, offset) => readTensor(tensor, target, offset) };
 }

@@ -84,6 +84,8 @@ const CONTEXT_LENGTH = 64;
  * ```
  */
 export class TokenEncoder {
+  readonly #tokenizer: Tokenizer;
+  readonly #options: TokenEncoderOptions;
   readonly #rules: EncodingRules;
   readonly #matcher: Matcher | null;
   readonly #normalizedMatcher: Matcher | null;
@@ -125,6 +127,8 @@ export class TokenEncoder {
       );
     }
     const which = special ? "all" : "plain";
+    this.#tokenizer = tokenizer;
+    this.#options = options;
     this.#rules = tokenizer.rules;
     this.#matcher = this.#rules.added[which];
     this.#normalizedMatcher = this.#rules.addedNormalized[which];
@@ -155,6 +159,25 @@ export class TokenEncoder {
     const result = this.#take();
     this.#reset();
     return result;
+  }
+
+  /** A second encoder of the same text so far: it can be flushed while this one goes on. */
+  fork(): TokenEncoder {
+    const fork = new TokenEncoder(this.#tokenizer, this.#options);
+    fork.#raw = this.#raw;
+    fork.#threshold = this.#threshold;
+    fork.#sectionStart = this.#sectionStart;
+    fork.#firstSection = this.#firstSection;
+    fork.#stripsStart = this.#stripsStart;
+    fork.#text = this.#text;
+    fork.#textStart = this.#textStart;
+    fork.#changes = this.#changes.slice();
+    fork.#nextChange = this.#nextChange;
+    fork.#pieceStart = this.#pieceStart;
+    fork.#continues = this.#continues;
+    fork.#context = this.#context;
+    fork.#lastUnknown = this.#lastUnknown;
+    return fork; // no call leaves tokens behind that were not given away
   }
 
   get #carryLength(): number {

@@ -16,7 +16,19 @@ const ALIGNMENT = 64;
 const MAX_PAGES = 65535;
 
 /** What the kernels call the formats: `Format` in asm/convert.ts, `Quantised` in asm/quantised.ts. */
-export const FORMATS = { f32: 0, f16: 1, bf16: 2, q8_0: 3, q4_0: 4 } as const;
+export const FORMATS = {
+  f32: 0,
+  f16: 1,
+  bf16: 2,
+  q8_0: 3,
+  q4_0: 4,
+  q4_k: 5,
+  q5_k: 6,
+  q6_k: 7,
+  q4_1: 8,
+  q5_0: 9,
+  q5_1: 10,
+} as const;
 
 /** A memory that can grow to `limitBytes`, or as far as this host allows. */
 export function createMemory(
