@@ -44,6 +44,9 @@ export { EMBEDDED_MODEL, loadModel, type LoadOptions, Model } from "./src/llama/
 export type { Chat } from "./src/llama/chat.ts";
 export type { ChatParts } from "./src/text/chat_template.ts";
 export type { ModelSource } from "./src/llama/model_files.ts";
+export { AUTHORS_SCOPES, type AuthorsModel, slidingWindow } from "./src/reattention/presets.ts";
+export { createRope, type Rope, type RopeScaling } from "./src/reattention/rope.ts";
+export type { Architecture } from "./src/llama/architectures.ts";
 export type { LlamaConfig } from "./src/llama/config.ts";
 export type { Profile, QuestionForm } from "./src/llama/profile.ts";
 export type { CalibratedSet, Calibration } from "./src/llama/calibration.ts";

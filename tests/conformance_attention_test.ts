@@ -4,7 +4,7 @@ import { deepEqual, ok } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Backend, KvFormat, Selection } from "../src/backend/backend.ts";
-import { createRope } from "../src/reattention/rope.ts";
+import { createRope, type RopeScaling } from "../src/reattention/rope.ts";
 import { fitScope, type Scope, type ScopeConfig } from "../src/reattention/scope.ts";
 import { backends, machines, reference } from "./support/backends.ts";
 import { append, type HeadShape, storeOf, tensorOf } from "./support/handles.ts";
@@ -306,6 +306,7 @@ interface AttendCase {
   readonly config: ScopeConfig | null;
   readonly positions: ScopeConfig["positions"];
   readonly seed: number;
+  readonly scaling?: RopeScaling;
 }
 
 function attendInputs({ shape, format, scope, queries, seed }: AttendCase) {
@@ -324,7 +325,7 @@ function attendOn(backend: Backend, each: AttendCase): Promise<Float32Array> {
   const cols = shape.numHeads * shape.headDim;
   using store = storeOf(backend, shape, { format, chunkSize }, key, value, 37);
   using q = tensorOf(backend, queries, cols, query);
-  const rope = createRope(1e4, shape.headDim);
+  const rope = createRope(1e4, shape.headDim, each.scaling);
   const selection = config && backend.select(store, 0, q, scope, config);
   return outputOf(
     backend,
@@ -406,6 +407,34 @@ for (const { label, open } of machines) {
       }
     });
   }
+
+  test(`${label}: attention with scaled frequencies and yarn's factor matches the reference`, async () => {
+    using backend = await open();
+    const length = 700;
+    for (const shape of SHAPES) {
+      for (
+        const scaling of [
+          { type: "linear", factor: 4 },
+          { type: "yarn", factor: 4, originalLength: 128 },
+          { type: "yarn", factor: 4, originalLength: 128, attentionFactor: 0.5 },
+        ] as const
+      ) {
+        for (const queries of [1, 40]) {
+          await assertAttendsLikeReference(backend, {
+            shape,
+            queries,
+            scaling,
+            scope: { globalEnd: length, localStart: length, length },
+            config: null,
+            chunkSize: 64,
+            format: "f32",
+            positions: "sequence",
+            seed: 5,
+          });
+        }
+      }
+    }
+  });
 
   test(`${label}: attention over any scope matches the reference`, async () => {
     using backend = await open();

@@ -33,6 +33,7 @@ async function readWhole(source: WeightSource): Promise<Uint8Array<ArrayBuffer>>
 
 /** Two layers of four heads of four numbers; the KV heads are two. */
 const CONFIG: LlamaConfig = {
+  architecture: "llama",
   hiddenSize: 6,
   intermediateSize: 10,
   numLayers: 2,
@@ -42,6 +43,9 @@ const CONFIG: LlamaConfig = {
   vocabSize: 12,
   rmsNormEpsilon: 1e-5,
   ropeTheta: 10000,
+  qkvBias: false,
+  outputBias: false,
+  qkNorm: false,
   trainedLength: 64,
   tiedEmbeddings: false,
   eosTokens: [],
@@ -164,9 +168,9 @@ test("GGUF's q and k rows come in the order of safetensors", {
       const actual = findWeights(gguf.tensors, gguf.config);
       for (const [i, layer] of expected.layers.entries()) {
         for (const part of Object.keys(layer) as (keyof typeof layer)[]) {
-          const exact = new Float32Array((await readWhole(layer[part])).buffer);
-          const bytes = await readWhole(actual.layers[i]![part]);
-          const rounded = actual.layers[i]![part].format === "f16"
+          const exact = new Float32Array((await readWhole(layer[part]!)).buffer);
+          const bytes = await readWhole(actual.layers[i]![part]!);
+          const rounded = actual.layers[i]![part]!.format === "f16"
             ? decodeF16(bytes)
             : new Float32Array(bytes.buffer);
           equal(rounded.length, exact.length);

@@ -182,7 +182,10 @@ export interface Backend extends Disposable {
   copy(out: Tensor, x: Tensor): void;
   /** out[r] = table[tokens[r]]; tokens must be below `table.rows`. */
   embed(out: Tensor, table: Weight, tokens: Uint32Array): void;
-  /** out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * gain; `out` may be `x`. */
+  /**
+   * out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * gain; `out` may be `x`. A gain shorter than a row
+   * norms each run of `gain.cols` numbers, a head, by itself: a multiple of 4 that divides `x.cols`.
+   */
   rmsNorm(out: Tensor, x: Tensor, gain: Weight, epsilon: number): void;
   /**
    * out[r, o] = sum_i x[r, i] * weight[o, i]. A row's result does not depend, to the last bit, on
@@ -196,6 +199,8 @@ export interface Backend extends Disposable {
   swiGlu(out: Tensor, gate: Tensor, up: Tensor): void;
   /** out = a + b; `out` may be either. */
   add(out: Tensor, a: Tensor, b: Tensor): void;
+  /** out[r] = x[r] + bias, a weight of one row; `out` may be `x`. */
+  addBias(out: Tensor, x: Tensor, bias: Weight): void;
 
   /** Stores keys and values f32[rows, numKvHeads * headDim], unrotated, at tokens [start, start + rows), reserved before. */
   append(store: KvStore, layer: number, start: number, key: Tensor, value: Tensor): void;

@@ -28,6 +28,15 @@ export function checkShape(
   );
 }
 
+/** @throws {TypeError} If a gain is neither as long as a row nor as one of its equal parts. */
+export function checkGain(
+  x: { readonly cols: number },
+  gain: { readonly rows: number; readonly cols: number },
+): void {
+  const isPart = gain.rows === 1 && gain.cols % 4 === 0 && x.cols % gain.cols === 0;
+  if (!isPart) checkShape("normalize", "gain", gain, 1, x.cols);
+}
+
 /**
  * Fills in what a KV store's options leave open.
  *

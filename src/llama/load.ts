@@ -149,7 +149,7 @@ export async function loadModel(
       const before = backend.byteLength;
       const weights = await loadWeights(backend, files.tensors, config);
       const weightBytes = backend.byteLength - before;
-      const rope = createRope(config.ropeTheta, config.headDim);
+      const rope = createRope(config.ropeTheta, config.headDim, config.ropeScaling);
       const llama = new Llama(backend, config, weights, rope);
       return new Model(
         { name, config, tokenizer, backend, profile, chat, endTokens: ends, weightBytes, llama },

@@ -20,6 +20,7 @@ import type { TensorTable } from "../files/tensor_table.ts";
 import { type ChatTemplate, findChatTemplate } from "./chat.ts";
 import { type LlamaConfig, parseGgufConfig, parseHfConfig } from "./config.ts";
 import { parseProfile, type Profile } from "./profile.ts";
+import { readFactors } from "./rope_scaling.ts";
 
 /**
  * Where a model is: the path or URL (`http:`, `https:`, `file:`) of a directory or of a
@@ -194,6 +195,8 @@ async function readModelFiles(
   let config: LlamaConfig;
   if (tensors.format === "gguf") {
     config = parseGgufConfig(tensors);
+    const ropeScaling = await readFactors(tensors, config.headDim >> 1, config.ropeScaling);
+    if (ropeScaling !== undefined) config = { ...config, ropeScaling };
   } else {
     const json = await readJson("config.json") ??
       notThere(place, "config.json must be beside the weights");
