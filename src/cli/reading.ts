@@ -24,6 +24,7 @@ import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./f
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
+import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { createTrace, type Trace } from "./trace.ts";
 
@@ -63,29 +64,42 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
   };
   const progress = createProgress(standardError, !settings.quiet);
   await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
-  using model = await loadModel(settings.model, {
-    backend: settings.backend,
-    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-  }).finally(() => progress.clear());
+  using model = await loadModel(settings.model, loadOptions(settings)).finally(() =>
+    progress.clear()
+  );
   // Known only when the session is made, which wants to know where to record.
   let trace: Trace | null = null;
+  let notice: string | null = null;
+  let hasForgotten = false;
   using session = model.session({
     scope: settings.scope,
     ...(settings.stepSize === undefined ? {} : { stepSize: settings.stepSize }),
     select: settings.select,
     ...(settings.selectLayers === undefined ? {} : { selectLayers: settings.selectLayers }),
     kvFormat: settings.cacheFormat,
+    ...memoryOptions(settings),
+    onForget: (forgotten) => {
+      if (!hasForgotten) notice = forgetNotice(forgotten);
+      hasForgotten = true;
+    },
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
   trace = file && startTrace(file, settings, model, session, inputs);
+  const flush = async () => {
+    await trace?.flush();
+    if (notice === null) return;
+    await progress.clear();
+    await say(notice);
+    notice = null;
+  };
   try {
-    const feedSeconds = await read(session, inputs, trace, progress, task);
+    const feedSeconds = await read(session, inputs, flush, progress, task);
     const inputTokens = session.length;
     const stepSeconds = session.stats.readSeconds;
     await sayReplaced(inputs, say);
     for (const note of task.notes?.(model) ?? []) await say(`note: ${note}`);
     const seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
-    const written = await write(task, session, trace, settings, seed);
+    const written = await write(task, session, flush, settings, seed);
     // The last tokens of the input are read when the question comes.
     const inputSeconds = feedSeconds + session.stats.readSeconds - stepSeconds;
     const report = {
@@ -100,6 +114,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
         select: session.select,
         selectLayers: session.select === "never" ? [] : session.selectLayers,
         cacheFormat: settings.cacheFormat,
+        ...memoryOptions(settings),
         maxTokens: settings.maxTokens,
         temperature: settings.temperature,
         topP: settings.topP,
@@ -122,6 +137,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     else for (const line of describe(report, model, session)) await say(line);
     await trace?.end({ length: session.length, inputs: inputs.reports() });
   } catch (error) {
+    if (notice !== null) await say(notice);
     const reason = error instanceof Error ? error.message : String(error);
     // Where the file itself is the reason there is nothing more to be written to it.
     await trace?.end({ length: session.length, inputs: inputs.reports(), error: reason })
@@ -152,7 +168,7 @@ function startTrace(
 async function read(
   session: Session,
   inputs: Inputs,
-  trace: Trace | null,
+  flush: () => Promise<void>,
   progress: Progress,
   task: Task,
 ): Promise<number> {
@@ -162,7 +178,7 @@ async function read(
   }
   try {
     const seconds = await feed(session, text(), async (seconds) => {
-      await trace?.flush();
+      await flush();
       await progress.show(() =>
         `reading  ${plural(session.length, "token")}  ${formatRate(session.length, seconds)}  ` +
         `${formatBytes(inputs.byteLength)} read  cache ${formatBytes(session.stats.cacheBytes)}`
@@ -197,7 +213,7 @@ interface Written {
 async function write(
   task: Task,
   session: Session,
-  trace: Trace | null,
+  flush: () => Promise<void>,
   settings: ReadSettings,
   seed: number,
 ): Promise<Written> {
@@ -217,7 +233,7 @@ async function write(
         if (standardOutput.isTerminal) watch ??= endLineOnInterrupt();
         await standardOutput.write(piece);
       }
-      await trace?.flush();
+      await flush();
     }
     if (!settings.json && !text.endsWith("\n")) await standardOutput.write("\n");
   } finally {
@@ -260,6 +276,7 @@ function describe({ settings, stats }: Figures, model: Model, session: Session):
       formatCount(stats.bytesPerToken)
     } bytes ` +
     `a token, ${settings.cacheFormat}), ${formatBytes(stats.peakMemoryBytes)} at the peak`,
+    ...describeAbsent(stats),
   ];
 }
 
