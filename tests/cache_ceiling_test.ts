@@ -167,7 +167,8 @@ for (
   ] satisfies SessionOptions[]
 ) {
   test(`spilling changes nothing with ${JSON.stringify(options)}`, async () => {
-    const tokens = model.tokenizer.encode(text(12_000));
+    // Selecting in every step costs the square of the length.
+    const tokens = model.tokenizer.encode(text("select" in options ? 8000 : 12_000));
     const all = await reading({ model, tokens, options });
     const spill = new MemoryFile();
     const cacheBytes = all.stats.cacheBytes * 0.85;
@@ -178,7 +179,7 @@ for (
       options: { ...options, cacheBytes, spill },
       afterStep,
     });
-    ok(spilled.stats.spilledTokens >= 1000, `${spilled.stats.spilledTokens} tokens`);
+    ok(spilled.stats.spilledTokens >= 500, `${spilled.stats.spilledTokens} tokens`);
     ok(spill.reads > 0);
     deepEqual(
       { ...spilled, stats: null },

@@ -6,7 +6,7 @@
 
 import type { Backend, Tensor } from "../backend/backend.ts";
 import { checkScores } from "../backend/checks.ts";
-import { KvCache } from "../reattention/kv_cache.ts";
+import type { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
 import { TokenEncoder } from "../text/token_encoder.ts";
