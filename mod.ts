@@ -38,7 +38,13 @@ export {
   ReAttention,
   type ReAttentionOptions,
 } from "./src/reattention/reattention.ts";
-export type { Backend, BackendName, KvFormat } from "./src/backend/backend.ts";
+export type {
+  Backend,
+  BackendName,
+  KvFormat,
+  SpillFile,
+  TokenRange,
+} from "./src/backend/backend.ts";
 export { type BackendOptions, openBackend } from "./src/backend/open.ts";
 export { EMBEDDED_MODEL, loadModel, type LoadOptions, Model } from "./src/llama/load.ts";
 export type { Chat } from "./src/llama/chat.ts";

@@ -48,9 +48,15 @@ const RULES: readonly Rule[] = [
     from: "src/text/",
     may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers", "@huggingface/jinja"],
   },
-  { from: "src/llama/load.ts", may: [...llama, "src/backend/open.ts"] },
+  {
+    from: "src/llama/load.ts",
+    may: [...llama, "src/backend/open.ts"],
+    // What the machine has, where there is more to it than a browser.
+    mayLazily: ["src/system/memory.ts", "src/system/spill_file.ts"],
+  },
   // Models are opened by path, too, where there are paths.
   { from: "src/llama/model_files.ts", may: llama, mayLazily: ["src/system/file_source.ts"] },
+  { from: "src/llama/session.ts", may: [...llama, "src/backend/checks.ts"] },
   { from: "src/llama/", may: llama },
   {
     from: "src/system/",

@@ -329,7 +329,9 @@ test("chunks of forks, truncations and disposed stores are given back", async ()
   equal(backend.byteLength, channels + 4 * chunkBytes);
   const forks: KvStore[] = lengths.map((length) => store.fork(length));
   forks.forEach((fork, i) => equal(fork.byteLength, Math.ceil(lengths[i]! / 32) * chunkBytes));
-  // Only the partial last chunks are new.
+  equal(backend.byteLength, 4 * chunkBytes + (1 + forks.length) * channels);
+  // Where a fork goes on, its partial last chunk becomes its own.
+  forks.forEach((fork, i) => fork.reserve(Math.ceil(lengths[i]! / 32) * 32));
   equal(backend.byteLength, 4 * chunkBytes + 5 * chunkBytes + (1 + forks.length) * channels);
   store.truncate(33);
   equal(store.byteLength, 2 * chunkBytes);

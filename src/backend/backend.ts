@@ -95,13 +95,32 @@ export interface KvStoreOptions {
   readonly chunkSize?: number;
   /** What the cache and its forks may occupy in memory, in bytes. Default: all that the backend may. */
   readonly cacheBytes?: number;
-  /** Where values go that no longer fit; keys stay, because selection reads all of them. */
+  /**
+   * Where values go that no longer fit, the oldest first; keys stay, because selection reads all of them.
+   * The caller closes it, after the last of the store and its forks is disposed.
+   */
   readonly spill?: SpillFile;
   /**
-   * What to do when nothing fits any more: fail (default), or forget the oldest tokens after the first chunk,
-   * which are never selected again.
+   * What to do when nothing fits any more: fail (default), or forget the oldest tokens, which are never
+   * selected again; those that a fork shares in the fork, too.
    */
   readonly forget?: "oldest";
+  /** What stays whatever happens. Must be given with `spill` or `forget`. */
+  readonly keep?: KeptEnds;
+}
+
+/** The tokens that every attention call reads: they are neither spilled nor forgotten. */
+export interface KeptEnds {
+  /** First tokens. */
+  readonly first: number;
+  /** Last tokens, of those that are there when room is made. */
+  readonly last: number;
+}
+
+/** Tokens [start, end). */
+export interface TokenRange {
+  readonly start: number;
+  readonly end: number;
 }
 
 /** A place for bytes that comes and goes with a store: a file. Both calls return when it is done. */
@@ -126,18 +145,33 @@ export interface KvStore extends Disposable {
   readonly byteLength: number;
   /** Tokens whose values are in the spill file. */
   readonly spilledTokens: number;
-  /** Tokens that were forgotten. */
+  /** Tokens that were forgotten to make room. */
   readonly forgottenTokens: number;
+  /** Where they were, ascending. */
+  readonly forgotten: readonly TokenRange[];
   /**
    * Makes room for `length` tokens in all layers, so that no append can fail half-way.
    *
-   * @throws {OutOfMemoryError} If there is no room; nothing has changed then.
+   * @param spare Tokens beyond those for which there must be room too, without taking it: what a caller may
+   * want to append when reading on is no longer possible.
+   * @throws {OutOfMemoryError} If there is no room; nothing was forgotten then.
+   * @throws {Error} If the spill file fails; nothing was forgotten then.
    */
-  reserve(length: number): void;
-  /** Forgets all tokens from `length` on and gives back the chunks that are empty then. */
+  reserve(length: number, spare?: number): void;
+  /**
+   * Forgets all tokens from `length` on and gives back the chunks that are empty then.
+   *
+   * @throws {RangeError} If the last chunk that would be left was forgotten.
+   */
   truncate(length: number): void;
-  /** A second store of the first `length` tokens: full chunks are shared, the last partial one is copied. */
-  fork(length: number): KvStore;
+  /**
+   * A second store of the first `length` tokens. Chunks are shared, spilled ones too; whoever writes to one
+   * that others read copies it first, in `reserve`.
+   *
+   * @param keep Default: what this store keeps.
+   * @throws {RangeError} If the last chunk was forgotten.
+   */
+  fork(length: number, keep?: KeptEnds): KvStore;
 }
 
 /** What one `select` chose. Read it before the next `select` on the same backend, or never. */
@@ -168,7 +202,11 @@ export interface Backend extends Disposable {
   tensor(rows: number, cols: number): Tensor;
   /** A view of rows [start, end); disposing it does nothing. */
   rows(x: Tensor, start: number, end: number): Tensor;
-  /** An empty store. */
+  /**
+   * An empty store.
+   *
+   * @throws {TypeError} If the backend cannot spill or forget, or has no ceiling: the reference.
+   */
   kvStore(shape: AttentionShape, options?: KvStoreOptions): KvStore;
 
   /** Sets a tensor from f32[rows, cols]. */
@@ -208,8 +246,9 @@ export interface Backend extends Disposable {
    * Position-agnostic selection, reattention.md's steps 3 to 5: score every middle key for every
    * query row and head, keep `topK` each, pool the votes, keep `maxSpans`, spread each to its span.
    * Equal scores and equal votes go to the earlier token, exactly: equal keys have equal scores
-   * wherever they stand.
+   * wherever they stand. What was forgotten is not selected.
    *
+   * @throws {TypeError} If values count (`config.scores`) and the store spills them.
    * @param query f32[queries, numHeads * headDim], unrotated
    */
   select(
@@ -223,6 +262,7 @@ export interface Backend extends Disposable {
    * Attention of the newest rows over the scope: global | selected | local, given positions 0..n-1
    * (or their true ones), causal among the newest, scaled by 1 / sqrt(headDim), softmax in f32.
    *
+   * @throws {RangeError} If global or local tokens were forgotten.
    * @param out f32[queries, numHeads * headDim]
    * @param query the same shape, unrotated; row r is token `scope.length - queries + r`
    */

@@ -7,6 +7,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { BackendName, KvFormat } from "../backend/backend.ts";
 import type { ScopeConfig } from "../reattention/scope.ts";
+import { type MemorySettings, toMemorySettings, withMemory, withMemoryLimit } from "./memory.ts";
 
 /** The package's version. */
 export const VERSION = "0.1.0";
@@ -18,10 +19,12 @@ export interface ModelSettings {
   readonly backend: BackendName | "auto";
   /** Undefined: as many as there are cores. */
   readonly threads?: number;
+  /** Bytes. Undefined: three quarters of what is available. */
+  readonly memoryLimit?: number;
 }
 
 /** How it reads and writes, and what is said about it. */
-export interface ReadSettings extends ModelSettings {
+export interface ReadSettings extends ModelSettings, MemorySettings {
   /** Only the fields that were given. */
   readonly scope: Partial<ScopeConfig>;
   readonly stepSize?: number;
@@ -338,7 +341,7 @@ function withModel(command: Command, { embeddedOnly = false } = {}): Command {
         "default: the embedded model",
     );
   }
-  return command
+  return withMemoryLimit(command)
     .addOption(
       new Option("--backend <name>", "what computes").choices(["auto", "wasm", "reference"])
         .default("auto"),
@@ -350,7 +353,7 @@ function withModel(command: Command, { embeddedOnly = false } = {}): Command {
 }
 
 function withReading(command: Command, defaults: { readonly maxTokens: number }): Command {
-  return command
+  command
     .option(
       "--file <path>",
       "a text to read, before standard input; may be repeated; - is standard input",
@@ -394,7 +397,8 @@ function withReading(command: Command, defaults: { readonly maxTokens: number })
     .addOption(
       new Option("--cache-format <format>", "numbers of the cache").choices(["i16", "f32"])
         .default("i16"),
-    )
+    );
+  return withMemory(command)
     .optionsGroup("Writing:")
     .addOption(
       new Option("--max-tokens <count>", "tokens to write, at most").default(defaults.maxTokens)
@@ -426,6 +430,7 @@ function toModelSettings(options: Record<string, unknown>): ModelSettings {
     model: options.model as string | undefined,
     backend: options.backend as BackendName | "auto",
     threads: options.threads as number | undefined,
+    memoryLimit: options.memoryLimit as number | undefined,
   };
 }
 
@@ -474,6 +479,7 @@ function toReadSettings(options: Record<string, unknown>): ReadSettings {
     select: options.select as ReadSettings["select"],
     selectLayers: options.selectLayers as ReadSettings["selectLayers"],
     cacheFormat: options.cacheFormat as KvFormat,
+    ...toMemorySettings(options),
     files: (options.file ?? []) as string[],
     maxTokens: options.maxTokens as number,
     temperature: options.temperature as number,

@@ -14,6 +14,7 @@ import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
 import { resolveSelectLayers } from "../llama/select_layers.ts";
 import { defaultStepSize } from "../llama/session_options.ts";
 import { fitScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
+import { memoryLimit } from "../system/memory.ts";
 import { standardOutput } from "../system/system.ts";
 import type { InspectSettings } from "./args.ts";
 import { formatBytes, formatCount, plural } from "./format.ts";
@@ -21,6 +22,9 @@ import { toJson } from "./json.ts";
 
 /** Tokens of a long text, for its price. */
 const MILLION = 1_000_000;
+
+/** What a backend may hold where nobody knows what there is. */
+const UNKNOWN_LIMIT = 2 ** 32;
 
 /** What {@linkcode summarizeModel} finds. */
 export interface ModelSummary {
@@ -40,6 +44,11 @@ export interface ModelSummary {
   /** Keys and values of all layers. */
   readonly cacheBytesPerToken: Readonly<Record<KvFormat, number>>;
   readonly cacheBytesPerMillionTokens: Readonly<Record<KvFormat, number>>;
+  /** What weights and cache may hold here unless --memory-limit says otherwise. */
+  readonly memoryLimit: number;
+  readonly memoryLimitFrom: "available memory" | "default";
+  /** What fits into that beside weights as large as the files, in i16. */
+  readonly tokensInMemory: number;
   /** The scope that suits the model, and whether the model or its trained length says so. */
   readonly scope: ScopeConfig;
   readonly scopeFrom: "profile" | "trained length";
@@ -71,6 +80,8 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
   const tensors = summarizeDtypes(files.tensors);
   const [i16, f32] = [kvBytesPerToken(shape, "i16"), kvBytesPerToken(shape, "f32")];
   const scope = files.profile?.scope ?? fitScope(shape.trainedLength);
+  const found = memoryLimit();
+  const limit = found ?? UNKNOWN_LIMIT;
   return {
     name: files.name,
     format: files.tensors.format,
@@ -84,6 +95,9 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     questionForms: files.profile?.forms.map((form) => form.questions[0]!) ?? [],
     cacheBytesPerToken: { i16, f32 },
     cacheBytesPerMillionTokens: { i16: i16 * MILLION, f32: f32 * MILLION },
+    memoryLimit: limit,
+    memoryLimitFrom: found === null ? "default" : "available memory",
+    tokensInMemory: Math.max(0, Math.floor((limit - files.byteLength) / i16)),
     scope,
     scopeFrom: files.profile?.scope ? "profile" : "trained length",
     scopeTokens: scopeBound(scope, 1),
@@ -140,6 +154,14 @@ function describeModel(summary: ModelSummary): string {
       "  1M tokens",
       `${formatBytes(perMillion.i16)} in i16, ${formatBytes(perMillion.f32)} in f32`,
     ],
+    [
+      "memory",
+      `${formatBytes(summary.memoryLimit)} for weights and cache ` +
+      (summary.memoryLimitFrom === "default"
+        ? "(what is available is not known)"
+        : "(3/4 of what is available)"),
+    ],
+    ["  holds", `${plural(summary.tokensInMemory, "token")} in i16`],
     ["scope", `${describeScope(scope)} (from the ${summary.scopeFrom})`],
     ["step", plural(summary.stepSize, "token")],
     [

@@ -24,6 +24,7 @@ import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./f
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
+import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { createTrace, type Trace } from "./trace.ts";
 
@@ -67,22 +68,33 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
   using model = await openModel(settings, progress);
   // Known only when the session is made, which wants to know where to record.
   let trace: Trace | null = null;
+  let notice: string | null = null;
+  let hasForgotten = false;
   using session = model.session({
     ...sessionOptions(settings),
     raw: task.raw,
+    onForget: (forgotten) => {
+      if (!hasForgotten) notice = forgetNotice(forgotten);
+      hasForgotten = true;
+    },
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
   trace = file && startTrace(file, settings, model, session, inputs);
+  const flush = async () => {
+    await trace?.flush();
+    if (notice === null) return;
+    await progress.clear();
+    await say(notice);
+    notice = null;
+  };
   try {
-    const feedSeconds = await read(session, inputs, trace, progress, task);
+    const feedSeconds = await read(session, inputs, flush, progress, task);
     const inputTokens = session.length;
     const stepSeconds = session.stats.readSeconds;
     await sayReplaced(inputs, say);
     for (const note of task.notes?.(model) ?? []) await say(`note: ${note}`);
     const options = writingOptions(settings);
-    const written = await show(task.write(session, options), settings, async () => {
-      await trace?.flush();
-    });
+    const written = await show(task.write(session, options), settings, flush);
     // The last tokens of the input are read when the question comes.
     const inputSeconds = feedSeconds + session.stats.readSeconds - stepSeconds;
     const report = {
@@ -97,6 +109,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
         select: session.select,
         selectLayers: session.select === "never" ? [] : session.selectLayers,
         cacheFormat: settings.cacheFormat,
+        ...memoryOptions(settings),
         maxTokens: settings.maxTokens,
         temperature: settings.temperature,
         topP: settings.topP,
@@ -119,6 +132,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     else for (const line of describe(report, model, session)) await say(line);
     await trace?.end({ length: session.length, inputs: inputs.reports() });
   } catch (error) {
+    if (notice !== null) await say(notice);
     const reason = error instanceof Error ? error.message : String(error);
     // Where the file itself is the reason there is nothing more to be written to it.
     await trace?.end({ length: session.length, inputs: inputs.reports(), error: reason })
@@ -130,10 +144,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
 /** Loads the model of the settings. */
 export async function openModel(settings: ReadSettings, progress: Progress): Promise<Model> {
   await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
-  return await loadModel(settings.model, {
-    backend: settings.backend,
-    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-  }).finally(() => progress.clear());
+  return await loadModel(settings.model, loadOptions(settings)).finally(() => progress.clear());
 }
 
 /** What the settings say of a session. */
@@ -144,6 +155,7 @@ export function sessionOptions(settings: ReadSettings): SessionOptions {
     select: settings.select,
     ...(settings.selectLayers === undefined ? {} : { selectLayers: settings.selectLayers }),
     kvFormat: settings.cacheFormat,
+    ...memoryOptions(settings),
   };
 }
 
@@ -169,7 +181,7 @@ function startTrace(
 async function read(
   session: Session,
   inputs: Inputs,
-  trace: Trace | null,
+  flush: () => Promise<void>,
   progress: Progress,
   task: Task,
 ): Promise<number> {
@@ -179,7 +191,7 @@ async function read(
   }
   try {
     const seconds = await feed(session, text(), async (seconds) => {
-      await trace?.flush();
+      await flush();
       await progress.show(() => describeReading(session, inputs, seconds));
     });
     if (session.length > 0) return seconds;
@@ -294,6 +306,7 @@ function describe({ settings, stats }: Figures, model: Model, session: Session):
     `${formatCount(model.config.trainedLength)}, step ${settings.stepSize}`,
     `select  ${describeSelect(session, model)}`,
     describeMemory(stats, settings.cacheFormat),
+    ...describeAbsent(stats),
   ];
 }
 

@@ -15,6 +15,7 @@ import { Llama } from "./llama.ts";
 import { type ModelSource, openModelFiles } from "./model_files.ts";
 import type { Profile } from "./profile.ts";
 import { Session } from "./session.ts";
+import type { OpenSpillFile } from "./session_memory.ts";
 import type { SessionOptions } from "./session_options.ts";
 import { loadWeights } from "./weights.ts";
 
@@ -26,6 +27,11 @@ export const EMBEDDED_MODEL: URL = new URL("../../models/pocket/", import.meta.u
 
 /** How a model is loaded. */
 export interface LoadOptions extends BackendOptions {
+  /**
+   * The most memory to hold, in bytes. Default: three quarters of what the machine, or the container, has
+   * available; 4 GiB where that is unknown.
+   */
+  readonly memoryLimit?: number;
   /** A name, or an open backend that stays the caller's. Default `"auto"`. */
   readonly backend?: BackendName | "auto" | Backend;
 }
@@ -47,6 +53,8 @@ export class Model implements Disposable {
   readonly weightBytes: number;
   /** The decoder itself, for those who bring their own loop. */
   readonly llama: Llama;
+  /** How sessions spill into a folder; null where there are no files. */
+  readonly openSpillFile: OpenSpillFile | null;
   readonly #ownsBackend: boolean;
 
   /** Made by {@linkcode loadModel}. */
@@ -62,6 +70,7 @@ export class Model implements Disposable {
       | "endTokens"
       | "weightBytes"
       | "llama"
+      | "openSpillFile"
     >,
     ownsBackend: boolean,
   ) {
@@ -74,6 +83,7 @@ export class Model implements Disposable {
     this.endTokens = parts.endTokens;
     this.weightBytes = parts.weightBytes;
     this.llama = parts.llama;
+    this.openSpillFile = parts.openSpillFile;
     this.#ownsBackend = ownsBackend;
   }
 
@@ -121,7 +131,10 @@ export async function loadModel(
   source: ModelSource = EMBEDDED_MODEL,
   options: LoadOptions = {},
 ): Promise<Model> {
-  const { backend: wanted = "auto", ...backendOptions } = options;
+  const { backend: wanted = "auto", ...given } = options;
+  const host = await findHost();
+  const memoryLimit = given.memoryLimit ?? host?.memoryLimit() ?? undefined;
+  const backendOptions = memoryLimit === undefined ? given : { ...given, memoryLimit };
   const files = await openModelFiles(source);
   try {
     const { config, profile, name } = files;
@@ -152,7 +165,18 @@ export async function loadModel(
       const rope = createRope(config.ropeTheta, config.headDim, config.ropeScaling);
       const llama = new Llama(backend, config, weights, rope);
       return new Model(
-        { name, config, tokenizer, backend, profile, chat, endTokens: ends, weightBytes, llama },
+        {
+          name,
+          config,
+          tokenizer,
+          backend,
+          profile,
+          chat,
+          endTokens: ends,
+          weightBytes,
+          llama,
+          openSpillFile: host?.createTemporaryFile ?? null,
+        },
         ownsBackend,
       );
     } catch (error) {
@@ -161,5 +185,22 @@ export async function loadModel(
     }
   } finally {
     await files.close();
+  }
+}
+
+/** What a machine with files offers; null in browsers and where modules of the host are missing. */
+async function findHost(): Promise<
+  | Pick<typeof import("../system/memory.ts"), "memoryLimit">
+    & Pick<typeof import("../system/spill_file.ts"), "createTemporaryFile">
+  | null
+> {
+  if (!("process" in globalThis)) return null;
+  try {
+    // Not at the top, because browsers have no such modules.
+    const { memoryLimit } = await import("../system/memory.ts");
+    const { createTemporaryFile } = await import("../system/spill_file.ts");
+    return { memoryLimit, createTemporaryFile };
+  } catch {
+    return null;
   }
 }

@@ -5,7 +5,8 @@
  */
 
 import type { Backend, Tensor } from "../backend/backend.ts";
-import { KvCache } from "../reattention/kv_cache.ts";
+import { checkScores } from "../backend/checks.ts";
+import type { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
 import { type EncodedTokens, TokenEncoder } from "../text/token_encoder.ts";
@@ -17,6 +18,14 @@ import { completeQuestion, type Profile } from "./profile.ts";
 import { createSampler } from "./sampler.ts";
 import { resolveSelectLayers } from "./select_layers.ts";
 import { type StepPhase, toSpans } from "./selection_record.ts";
+import {
+  assertRemembered,
+  keptEnds,
+  openCache,
+  type OpenSpillFile,
+  type SharedSpill,
+  spareTokens,
+} from "./session_memory.ts";
 import {
   type AskOptions,
   defaultStepSize,
@@ -38,6 +47,8 @@ export interface SessionModel {
   readonly chat: Chat | null;
   /** Tokens that end a text or an answer. */
   readonly endTokens: readonly number[];
+  /** How to spill into a folder; null where there are no files. */
+  readonly openSpillFile?: OpenSpillFile | null;
 }
 
 /** Longest part of a write that is encoded at once, in UTF-16 units: bounds memory for writes of any size. */
@@ -81,6 +92,8 @@ export class Session implements Disposable {
   readonly #log: TokenLog; // every token of the sequence
   readonly #cache: KvCache; // the tokens that were read; the log's others are pending
   readonly #hidden: Tensor; // [1, hiddenSize]
+  #spill: SharedSpill | null = null;
+  #toldForgotten = 0; // tokens, as of the last telling
   #hiddenIsNewest = false;
   #turns: readonly Turn[] = []; // of a model with a chat template, ascending
   #encoder: TokenEncoder | null = null; // of the open writable
@@ -117,19 +130,28 @@ export class Session implements Disposable {
       );
     }
     this.#checkScope();
-    if (parent) {
-      this.#cache = parent.#cache.fork();
-      this.#log = parent.#log.fork();
-      this.#turns = parent.#turns;
-      // What the writable holds back, so that a question sees the newest line of a slow source.
-      if (parent.#encoder) this.#accept(parent.#encoder.fork().flush());
-    } else {
-      const { numLayers, numHeads, numKvHeads, headDim } = config;
-      const shape = { numLayers, numHeads, numKvHeads, headDim };
-      this.#cache = new KvCache(backend.kvStore(shape, { format: options.kvFormat ?? "i16" }));
-      this.#log = new TokenLog(model.tokenizer.rules.tokenLength);
-    }
+    checkScores("open a session", this.scope.scores, options.spill !== undefined);
+    if (parent) assertRemembered("fork", parent.#cache.store, this.scope, parent.#cache.length);
     this.#hidden = backend.tensor(1, config.hiddenSize);
+    try {
+      if (parent) {
+        this.#cache = parent.#cache.fork(keptEnds(this.scope));
+        this.#log = parent.#log.fork();
+        this.#turns = parent.#turns;
+        // What the writable holds back, so that a question sees the newest line of a slow source.
+        if (parent.#encoder) this.#accept(parent.#encoder.fork().flush());
+        this.#spill = parent.#spill?.share() ?? null;
+      } else {
+        const { cache, spill } = openCache(model, options, this.scope);
+        this.#cache = cache;
+        this.#log = new TokenLog(model.tokenizer.rules.tokenLength);
+        this.#spill = spill;
+      }
+    } catch (error) {
+      this.#hidden[Symbol.dispose]();
+      throw error;
+    }
+    this.#toldForgotten = this.#cache.store.forgottenTokens;
   }
 
   /** Tokens in the sequence. */
@@ -147,6 +169,9 @@ export class Session implements Disposable {
       questionSeconds: this.#seconds.question,
       generateSeconds: this.#seconds.generate,
       cacheBytes: this.#cache.store.byteLength,
+      spilledTokens: this.#cache.store.spilledTokens,
+      forgottenTokens: this.#cache.store.forgottenTokens,
+      forgotten: this.#cache.store.forgotten,
       bytesPerToken: this.#cache.store.bytesPerToken,
       largestScope: this.#largestScope,
     };
@@ -159,7 +184,8 @@ export class Session implements Disposable {
    * @param options `phase: "question"` makes them a step of their own, the last of them another.
    * @throws {RangeError} If an id is not in the vocabulary, or a question does not fit the scope;
    * nothing has been read then.
-   * @throws {OutOfMemoryError} If the cache cannot grow; what was read before stays.
+   * @throws {OutOfMemoryError} If the cache cannot grow; what was read before stays, and there is room
+   * left to ask about it.
    */
   async prefill(
     tokens: ArrayLike<number>,
@@ -343,11 +369,13 @@ export class Session implements Disposable {
   }
 
   /**
-   * A second session with the same past, for a question of its own: the cache's full chunks are
-   * shared. May follow other rules from here on.
+   * A second session with the same past, for a question of its own: the cache's chunks are shared.
+   * May follow other rules from here on.
    *
    * The session's writable may be open: its fork has all that was written, up to the last character,
    * and can be asked while the session reads on.
+   *
+   * @throws {RangeError} If its scope would always read tokens that were forgotten.
    */
   fork(options: ForkOptions = {}): Session {
     const scope = options.scope ?? this.#options.scope;
@@ -362,7 +390,8 @@ export class Session implements Disposable {
   /**
    * Forgets all tokens from `length` on.
    *
-   * @throws {RangeError} If `length` is not within the sequence.
+   * @throws {RangeError} If `length` is not within the sequence, or the local tokens before it were
+   * forgotten; nothing has changed then.
    */
   truncate(length: number): void {
     this.#assertNotWriting("truncate");
@@ -371,18 +400,22 @@ export class Session implements Disposable {
         `Cannot truncate: the length must be an integer from 0 to ${this.length} tokens, got ${length}`,
       );
     }
-    this.#log.truncate(length);
-    this.#turns = this.#turnsNow();
     if (this.#cache.length >= length) {
+      assertRemembered(`truncate to ${length} tokens`, this.#cache.store, this.scope, length);
       this.#cache.truncate(length);
+      this.#toldForgotten = this.#cache.store.forgottenTokens;
       this.#hiddenIsNewest = false;
     }
+    this.#log.truncate(length);
+    this.#turns = this.#turnsNow();
   }
 
   /** Frees the cache's chunks that no fork uses. */
   [Symbol.dispose](): void {
     this.#hidden[Symbol.dispose]();
     this.#cache[Symbol.dispose]();
+    this.#spill?.[Symbol.dispose]();
+    this.#spill = null;
   }
 
   /** Text from tokens, until a stop rule or token. */
@@ -473,7 +506,8 @@ export class Session implements Disposable {
   async #readFullSteps(accepted: number, signal?: AbortSignal): Promise<void> {
     try {
       while (this.#log.length - this.#cache.length > this.stepSize) {
-        await this.#step(this.#cache.length + this.stepSize, "read", signal);
+        const end = this.#cache.length + this.stepSize;
+        await this.#step(end, "read", signal, spareTokens(this.stepSize));
       }
     } catch (error) {
       // The caller hears that these were not taken; what was read stays.
@@ -520,8 +554,8 @@ export class Session implements Disposable {
     await this.#step(length, "generate", signal);
   }
 
-  /** Reads the tokens up to `end` in one pass of the model. */
-  async #step(end: number, phase: StepPhase, signal?: AbortSignal): Promise<void> {
+  /** Reads the tokens up to `end` in one pass of the model; `spare` more must find room, too. */
+  async #step(end: number, phase: StepPhase, signal?: AbortSignal, spare = 0): Promise<void> {
     signal?.throwIfAborted();
     const { llama, backend } = this.#model;
     const start = this.#cache.length;
@@ -534,6 +568,7 @@ export class Session implements Disposable {
     const { onSelect } = this.#options;
     const wantsHidden = phase === "generate";
     // From here to the copy nothing awaits: sessions of one model share its activations.
+    this.#reserve(end - start, spare);
     const hidden = llama.forward(this.#log.slice(start, end), this.#cache, {
       scope: this.scope,
       selects,
@@ -556,6 +591,20 @@ export class Session implements Disposable {
       onSelect!({ step, phase, layer, length: end, spans });
     }
     await this.#breathe(signal);
+  }
+
+  /** Makes room for a step, and tells what was forgotten for it. */
+  #reserve(count: number, spare: number): void {
+    try {
+      // What a step that failed half-way left behind does not count as read.
+      this.#cache.truncate(this.#cache.length);
+      this.#cache.reserve(count, spare);
+    } finally {
+      const { store } = this.#cache;
+      const { forgottenTokens } = store;
+      if (forgottenTokens > this.#toldForgotten) this.#options.onForget?.(store.forgotten);
+      this.#toldForgotten = forgottenTokens;
+    }
   }
 
   /** Gives timers and signals a turn now and then: steps follow one another without waiting. */

@@ -268,6 +268,9 @@ export function explain(cause: unknown, path: string, verb: "read" | "write"): E
     EISDIR: "it is a folder",
     ENOTDIR: "a part of the path is not a folder",
     ENOSPC: "no space left on the device",
+    EDQUOT: "the disk quota is used up",
+    EFBIG: "files may not become that large here",
+    EIO: "the device failed",
     EROFS: "the file system is read-only",
   }[codeOf(cause)] ?? (cause instanceof Error ? cause.message : String(cause));
   return new Error(`Cannot ${verb} "${path}": ${reason}`, { cause });

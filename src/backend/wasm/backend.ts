@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkGain, checkShape, checkSize } from "../checks.ts";
+import { checkGain, checkScores, checkShape, checkSize } from "../checks.ts";
 import type {
   AttentionShape,
   Backend,
@@ -248,6 +248,7 @@ class WasmBackend implements Backend {
     const [from, queries] = [this.#store(store), this.#tensor(query)];
     checkShape("select", "query", query, query.rows, store.shape.numHeads * store.shape.headDim);
     from.checkRead("select", layer, scope.localStart);
+    checkScores("select", config.scores, from.spills);
     return select(this.#ballot, from, layer, queries, scope, config);
   }
 
@@ -267,6 +268,8 @@ class WasmBackend implements Backend {
     checkShape("attend", "out", out, query.rows, query.cols);
     from.checkRead("attend", layer, scope.length);
     const { globalEnd, localStart, length } = scope;
+    from.checkKept("attend", 0, globalEnd);
+    from.checkKept("attend", localStart, length);
     if (length - (globalEnd < localStart ? localStart : 0) < query.rows) {
       throw new RangeError(
         `Cannot attend: the local region must hold the ${query.rows} queries, got [${localStart}, ${length})`,

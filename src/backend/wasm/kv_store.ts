@@ -4,25 +4,28 @@
  * @module
  */
 
-import { resolveKvStore } from "../checks.ts";
-import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
+import { checkKept, resolveKvStore } from "../checks.ts";
+import type {
+  AttentionShape,
+  KeptEnds,
+  KvFormat,
+  KvStore,
+  KvStoreOptions,
+  TokenRange,
+} from "../backend.ts";
 import { channelsOf, plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
-import { type Block, type Chunk, ChunkPool } from "./kv_chunks.ts";
+import { type Block, type Chunk, type ChunkHolder, ChunkPool } from "./kv_chunks.ts";
 import type { Machine } from "./machine.ts";
 import type { Frame } from "./memory.ts";
 
 /** What precedes a layer's channels: its record, and room for their alignment. */
 const RECORD_BYTES = 64;
 
-/** The oldest chunk has the sinks, and those before the last may be local: they are the last to go. */
-const FIRST_CHUNKS = 1;
-const LAST_CHUNKS = 2;
-
 /** The wasm backend's {@linkcode KvStore}. */
-export class WasmKvStore implements KvStore {
+export class WasmKvStore implements KvStore, ChunkHolder {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
@@ -40,13 +43,15 @@ export class WasmKvStore implements KvStore {
   /** Null where they were forgotten. */
   readonly #chunks: (Chunk | null)[] = [];
   readonly #forgets: boolean;
+  readonly #keep: KeptEnds;
+  #forgottenChunks = 0;
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
   #disposed = false;
 
   /** @param pool That of a fork's origin. */
   constructor(arenas: Arenas, shape: AttentionShape, options: KvStoreOptions, pool?: ChunkPool) {
-    const { format, chunkSize, cacheBytes, spill, forget } = resolveKvStore(shape, options);
+    const { format, chunkSize, cacheBytes, spill, forget, keep } = resolveKvStore(shape, options);
     this.arenas = arenas;
     this.shape = shape;
     this.format = format;
@@ -57,6 +62,7 @@ export class WasmKvStore implements KvStore {
     this.headStride = exactAt + (format === "i16" ? plane : 4 * plane);
     this.valueStride = shape.numKvHeads * this.quads * (format === "i16" ? 8 : 16);
     this.#forgets = forget === "oldest";
+    this.#keep = keep;
     const sizes = {
       keys: shape.numKvHeads * this.headStride,
       values: chunkSize * this.valueStride,
@@ -81,6 +87,7 @@ export class WasmKvStore implements KvStore {
       this.#freeLayouts();
       throw error;
     }
+    this.#pool.holders.add(this);
   }
 
   get bytesPerToken(): number {
@@ -97,7 +104,25 @@ export class WasmKvStore implements KvStore {
   }
 
   get forgottenTokens(): number {
-    return this.chunkSize * this.#chunks.filter((chunk) => chunk === null).length;
+    return this.chunkSize * this.#forgottenChunks;
+  }
+
+  get forgotten(): readonly TokenRange[] {
+    const ranges: { readonly start: number; end: number }[] = [];
+    if (this.#forgottenChunks === 0) return ranges;
+    this.#chunks.forEach((chunk, i) => {
+      if (chunk !== null) return;
+      const start = i * this.chunkSize;
+      const last = ranges.at(-1);
+      if (last?.end === start) last.end += this.chunkSize;
+      else ranges.push({ start, end: start + this.chunkSize });
+    });
+    return ranges;
+  }
+
+  /** Whether values may be elsewhere than in memory. */
+  get spills(): boolean {
+    return this.#pool.spills;
   }
 
   /** Where a layer's tokens are. */
@@ -115,29 +140,33 @@ export class WasmKvStore implements KvStore {
     return this.#layouts[layer]! + RECORD_BYTES;
   }
 
-  reserve(length: number): void {
+  reserve(length: number, spare = 0): void {
     this.#check("reserve", length, Infinity);
     const numChunks = Math.ceil(length / this.chunkSize);
-    // After a truncation the last chunk may be one that a fork reads: it is copied, not written.
+    const spareChunks = Math.ceil((length + spare) / this.chunkSize) - numChunks;
+    // The last chunk may be one that a fork reads, or be in the spill file: it is copied, not written.
     const writable = Math.floor(this.#length / this.chunkSize);
     const shared = this.#chunks[writable];
-    const written = shared !== undefined && length > this.#length;
-    const copies = written && shared !== null && (shared.owners > 1 || shared.slot >= 0);
+    const written = shared && length > this.#length;
+    const copies = written && (shared.owners > 1 || shared.slot >= 0);
     const missing = Math.max(0, numChunks - this.#chunks.length) + (copies ? 1 : 0);
-    // Asked at once: memory that was grown in vain would never shrink again.
-    if (!this.#forgets && this.#pool.exceeds(missing)) this.#pool.refuse(length, missing);
+    if (missing === 0 && spareChunks === 0) return;
+    const tokens = `${length} tokens${spare > 0 ? `, and ${spare} to go on with,` : ""}`;
+    const refuse = () => this.#pool.refuse(tokens, missing + spareChunks, this.#forgets);
+    // Asked at once: memory that was grown in vain would never shrink again, nor does what is forgotten return.
+    if (!this.#canYield((missing + spareChunks) * this.#pool.chunkBytes)) refuse();
     const before = this.#chunks.length;
     try {
       if (copies) {
-        this.#makeRoom(length, missing);
-        const copy = this.#pool.copy(shared);
+        const copy = this.#obtain(spareChunks) ?? refuse();
+        this.#pool.copy(copy, shared);
         this.#pool.release(shared);
         this.#chunks[writable] = copy;
       }
       while (this.#chunks.length < numChunks) {
-        this.#makeRoom(length, numChunks - this.#chunks.length);
-        this.#chunks.push(this.#pool.allocate());
+        this.#chunks.push(this.#obtain(spareChunks) ?? refuse());
       }
+      if (!this.#clear(spareChunks)) refuse();
     } catch (error) {
       for (const chunk of this.#chunks.splice(before)) if (chunk) this.#pool.release(chunk);
       throw error;
@@ -146,32 +175,26 @@ export class WasmKvStore implements KvStore {
 
   truncate(length: number): void {
     this.#check("truncate", length, Infinity);
+    this.#checkLast("truncate", length);
     this.#length = Math.min(this.#length, length);
     for (const chunk of this.#chunks.splice(Math.ceil(length / this.chunkSize))) {
-      if (chunk) this.#pool.release(chunk);
+      if (chunk === null) this.#forgottenChunks--;
+      else this.#pool.release(chunk);
     }
   }
 
-  fork(length: number): WasmKvStore {
+  fork(length: number, keep: KeptEnds = this.#keep): WasmKvStore {
     this.#check("fork", length, this.#chunks.length * this.chunkSize);
+    this.#checkLast("fork", length);
+    checkKept("fork", keep);
     const { format, chunkSize, shape } = this;
     const forget = this.#forgets ? "oldest" : undefined;
-    const options = { format, chunkSize, forget } as const;
+    const options = { format, chunkSize, forget, keep } as const;
     const fork = new WasmKvStore(this.arenas, shape, options, this.#pool);
-    const numFull = Math.floor(length / chunkSize);
-    try {
-      for (const chunk of this.#chunks.slice(0, numFull)) {
-        if (chunk) chunk.owners++;
-        fork.#chunks.push(chunk);
-      }
-      const last = length % chunkSize > 0 ? this.#chunks[numFull]! : undefined;
-      if (last !== undefined) {
-        if (last !== null) fork.#makeRoom(length, 1);
-        fork.#chunks.push(last && this.#pool.copy(last));
-      }
-    } catch (error) {
-      fork[Symbol.dispose]();
-      throw error;
+    for (const chunk of this.#chunks.slice(0, Math.ceil(length / chunkSize))) {
+      if (chunk) chunk.owners++;
+      else fork.#forgottenChunks++;
+      fork.#chunks.push(chunk);
     }
     this.#pool.homes.forEach(({ memory }, layer) => {
       const from = this.layout(layer);
@@ -179,6 +202,39 @@ export class WasmKvStore implements KvStore {
     });
     fork.#length = length;
     return fork;
+  }
+
+  holds(index: number, chunk: Chunk): boolean {
+    return this.#chunks[index] === chunk;
+  }
+
+  canForget(index: number): boolean {
+    const [start, end] = this.#middle();
+    return index >= start && index < end;
+  }
+
+  forget(index: number): void {
+    this.#pool.release(this.#chunks[index]!);
+    this.#chunks[index] = null;
+    this.#forgottenChunks++;
+  }
+
+  /** Runs of tokens, u32[runs][start, end], without those that were forgotten. */
+  withoutForgotten(runs: Uint32Array): Uint32Array {
+    if (this.#forgottenChunks === 0) return runs;
+    const { chunkSize } = this;
+    const there: number[] = [];
+    for (let i = 0; i < runs.length; i += 2) {
+      for (let t = runs[i]!; t < runs[i + 1]!;) {
+        const stop = Math.min(runs[i + 1]!, t - t % chunkSize + chunkSize);
+        if (this.#chunks[Math.floor(t / chunkSize)] !== null) {
+          if (t > runs[i]! && there.at(-1) === t) there[there.length - 1] = stop;
+          else there.push(t, stop);
+        }
+        t = stop;
+      }
+    }
+    return Uint32Array.from(there);
   }
 
   /** A layer's part of the chunk that a token is in; null if it was forgotten. The token must be reserved. */
@@ -259,9 +315,21 @@ export class WasmKvStore implements KvStore {
     );
   }
 
+  /** @throws {RangeError} If tokens that every call reads were forgotten. */
+  checkKept(verb: string, start: number, end: number): void {
+    if (this.#forgottenChunks === 0) return;
+    for (let t = start; t < end; t += this.chunkSize - t % this.chunkSize) {
+      if (this.#chunks[Math.floor(t / this.chunkSize)] !== null) continue;
+      throw new RangeError(
+        `Cannot ${verb}: tokens [${start}, ${end}) must be there, but token ${t} was forgotten`,
+      );
+    }
+  }
+
   [Symbol.dispose](): void {
     this.truncate(0);
     if (!this.#disposed) this.#freeLayouts();
+    this.#pool.holders.delete(this);
     this.#disposed = true;
   }
 
@@ -317,19 +385,70 @@ export class WasmKvStore implements KvStore {
     );
   }
 
-  /** Spills the oldest values, and forgets the oldest tokens, until a chunk more fits. */
-  #makeRoom(length: number, missing: number): void {
-    const end = this.#chunks.length - LAST_CHUNKS;
-    for (let i = FIRST_CHUNKS; i < end && this.#pool.spills && !this.#pool.hasRoom(); i++) {
+  /** @throws {RangeError} If the partial chunk at the end of `length` tokens was forgotten. */
+  #checkLast(verb: string, length: number): void {
+    const { chunkSize } = this;
+    if (length % chunkSize === 0 || this.#chunks[Math.floor(length / chunkSize)] !== null) return;
+    const start = length - length % chunkSize;
+    throw new RangeError(
+      `Cannot ${verb}: the length must not be among forgotten tokens, got ${length} with tokens ` +
+        `[${start}, ${start + chunkSize}) forgotten`,
+    );
+  }
+
+  /** The chunks between the ends that stay. */
+  #middle(): readonly [start: number, end: number] {
+    const { first, last } = this.#keep;
+    const start = Math.ceil(first / this.chunkSize);
+    return [start, Math.floor((this.#length - Math.min(this.#length, last)) / this.chunkSize)];
+  }
+
+  /** Whether there is room for so many bytes, or could be. */
+  #canYield(bytes: number): boolean {
+    let room = this.#pool.roomBytes;
+    if (room >= bytes) return true;
+    const [start, end] = this.#middle();
+    for (let i = start; i < end && room < bytes; i++) {
       const chunk = this.#chunks[i];
-      if (chunk) this.#pool.spill(chunk);
+      if (!chunk) continue;
+      if (this.#forgets && this.#pool.canForget(i, chunk)) room += this.#pool.bytesOf(chunk);
+      else if (this.#pool.spills && chunk.slot < 0) room += this.#pool.spillableBytes;
     }
-    for (let i = FIRST_CHUNKS; i < end && this.#forgets && !this.#pool.hasRoom(); i++) {
+    return room >= bytes;
+  }
+
+  /** A chunk, with room for so many more; null if there is none. */
+  #obtain(spareChunks: number): Chunk | null {
+    while (this.#clear(1 + spareChunks)) {
+      const chunk = this.#pool.allocate();
+      // What seemed free was in pieces: one that goes leaves a whole.
+      if (chunk !== null || !this.#shrink()) return chunk;
+    }
+    return null;
+  }
+
+  /** Lets old chunks go until there is room for so many more; false if there never is. */
+  #clear(chunks: number): boolean {
+    while (!this.#pool.hasRoom(chunks)) if (!this.#shrink()) return false;
+    return true;
+  }
+
+  /** Spills the oldest values; if all are, forgets the oldest tokens. False if nothing more can go. */
+  #shrink(): boolean {
+    const [start, end] = this.#middle();
+    for (let i = start; i < end && this.#pool.spills; i++) {
       const chunk = this.#chunks[i];
-      if (chunk) this.#pool.release(chunk);
-      this.#chunks[i] = null;
+      if (!chunk || chunk.slot >= 0) continue;
+      this.#pool.spill(chunk);
+      return true;
     }
-    if (!this.#pool.hasRoom()) this.#pool.refuse(length, missing);
+    for (let i = start; i < end && this.#forgets; i++) {
+      const chunk = this.#chunks[i];
+      if (!chunk || !this.#pool.canForget(i, chunk)) continue;
+      this.#pool.forget(i, chunk);
+      return true;
+    }
+    return false;
   }
 
   #freeLayouts(): void {
