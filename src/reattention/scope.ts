@@ -37,12 +37,17 @@ export interface ScopeConfig {
   /**
    * What a pick counts for: one (the paper's), or by how much its score exceeds that of the same query's
    * last pick. Most queries of a step look for nothing in particular, and all their picks score alike; by
-   * `margin` they do not outvote the few that do.
+   * `margin` they do not outvote the few that do. Where all picks fit, as those of a single query mostly do,
+   * it is all one. Wants `topK` of 2 or more.
+   *
+   * The embedded model, selecting at every step of 8K tokens of a novel: 8 % less perplexity by margin than by
+   * count (0.085 ± 0.028 nats), 2 % less weighed by softmax (0.021 ± 0.010), by rank no less for certain.
    */
   readonly votes: "count" | "margin";
   /**
    * Which of a step's queries pick: each `voteEvery`-th, counted back from the newest; 1 = all (the
-   * paper's). Neighbours look for the same, so a few do for all, at their share of the scan.
+   * paper's). Neighbours look for the same, so a few do for all, at their share of the scan: by margin,
+   * every 4th of 64 loses nothing against all (same measurement).
    */
   readonly voteEvery: number;
 }
