@@ -1,37 +1,54 @@
 /**
- * Writes bench/results.md: all benchmarks, in Deno and in Bun, as they come out on this machine.
- * Arguments go to both, e.g. `--threads 1,2`.
+ * Writes bench/results.md: all benchmarks, in Deno and in Bun, as they come out on this machine. Arguments go to
+ * both instead of what is run by default, e.g. `--threads 4 --only scan`.
  *
- *     deno run -A bench/results.ts --threads 1,2
+ *     deno run -A bench/results.ts
  */
 import { writeFile } from "node:fs/promises";
 import process from "node:process";
 import { bun, DENO, run } from "../scripts/tools.ts";
 
-const DEFAULT = ["--threads", "1,2", "--only", "matmul,scan,attend,forward,stream,model"];
+const KERNELS = ["--threads", "1,2", "--only", "matmul,scan,attend,forward,stream"];
+/** One thread, as for the peers; in two formats. */
+const MODELS = [
+  "--threads",
+  "1",
+  "--only",
+  "model",
+  "--model",
+  "Llama-3.2-1B:q8_0,Llama-3.2-1B:q4_0",
+];
 
-const args = process.argv.length > 2 ? process.argv.slice(2) : DEFAULT;
-const runs: readonly (readonly [string, readonly string[]])[] = [
+const given = process.argv.slice(2);
+const passes = given.length > 0 ? [given] : [KERNELS, MODELS];
+const runtimes: readonly (readonly [string, readonly string[]])[] = [
   [DENO, ["run", "-A", "bench/main.ts"]],
   [await bun(), ["bench/main.ts"]],
 ];
 const sections: string[] = [];
-for (const [command, before] of runs) {
-  const { code, output } = await run(command, [...before, ...args, "--markdown"]);
-  // What is left out goes to standard error and stands in the section as well.
-  sections.push(output.slice(output.indexOf("## ")));
-  if (code !== 0) process.exitCode = code;
+for (const args of passes) {
+  for (const [command, before] of runtimes) {
+    const { code, output } = await run(command, [...before, ...args, "--markdown"]);
+    // What is left out goes to standard error and stands in the section as well.
+    sections.push(output.slice(output.indexOf("## ")));
+    if (code !== 0) process.exitCode = code;
+    await write();
+  }
 }
-await writeFile(
-  new URL("results.md", import.meta.url),
-  `# Results
 
-Written by \`deno run -A bench/results.ts ${
-    args.join(" ")
-  }\`. Each rate is the median of rounds in which
-ours, the peers and the machine's limit were timed in turn; each ratio is the median of those within
+/** After each run, so that what was measured is there if a later one is cut short. */
+async function write(): Promise<void> {
+  await writeFile(
+    new URL("results.md", import.meta.url),
+    `# Results
+
+Written by \`deno run -A bench/results.ts${
+      given.map((arg) => ` ${arg}`).join("")
+    }\`. Each rate is the median of
+rounds in which ours, the peers and the machine's limit were timed in turn; each ratio is the median of those within
 a round. *Peak* is what one core does in 128-bit multiply-adds, *read* how fast it reads memory, both
 through WebAssembly and in the same rounds. Ratios above 1 mean that ours is faster.
 
 ${sections.join("\n")}`,
-);
+  );
+}
