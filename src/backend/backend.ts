@@ -127,6 +127,30 @@ export interface KvStore extends Disposable {
   truncate(length: number): void;
   /** A second store of the first `length` tokens: full chunks are shared, the last partial one is copied. */
   fork(length: number): KvStore;
+
+  /**
+   * How the bytes below are laid out: those of one name fit every store of that name, of the same shape, format
+   * and chunk size, wherever it is.
+   */
+  readonly layoutName: string;
+  /** What tells how keys are centred and weighed, in bytes. */
+  readonly channelBytes: number;
+  /** A chunk's keys and values, in bytes. */
+  readonly chunkBytes: number;
+  /** out = how keys are centred and weighed, u8[channelBytes]; not shared memory. */
+  readChannels(out: Uint8Array): void;
+  /** Before the first chunk is written. */
+  writeChannels(bytes: Uint8Array): void;
+  /**
+   * out = the first `tokens` tokens of a chunk and zeros after them, u8[chunkBytes]; not shared memory.
+   *
+   * @returns False where it was forgotten; `out` is as it was then.
+   */
+  readChunk(out: Uint8Array, chunk: number, tokens: number): boolean;
+  /** Sets the first `tokens` tokens of a chunk that was just reserved; null forgets it. */
+  writeChunk(chunk: number, tokens: number, bytes: Uint8Array | null): void;
+  /** @throws {OutOfMemoryError} If `length` tokens cannot be reserved, however little else there is. */
+  admit(length: number): void;
 }
 
 /** What one `select` chose. Read it before the next `select` on the same backend, or never. */

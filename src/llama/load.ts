@@ -9,6 +9,7 @@ import { type BackendOptions, openBackend } from "../backend/open.ts";
 import { createRope } from "../reattention/rope.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { LlamaConfig } from "./config.ts";
+import { type ModelIdentity, watchWeights } from "./identity.ts";
 import { Llama } from "./llama.ts";
 import { type ModelSource, openModelFiles } from "./model_files.ts";
 import type { Profile } from "./profile.ts";
@@ -41,13 +42,15 @@ export class Model implements Disposable {
   readonly weightBytes: number;
   /** The decoder itself, for those who bring their own loop. */
   readonly llama: Llama;
+  /** What ties the files of its sessions to it. */
+  readonly identity: ModelIdentity;
   readonly #ownsBackend: boolean;
 
   /** Made by {@linkcode loadModel}. */
   constructor(
     parts: Pick<
       Model,
-      "name" | "config" | "tokenizer" | "backend" | "profile" | "weightBytes" | "llama"
+      "name" | "config" | "tokenizer" | "backend" | "profile" | "weightBytes" | "llama" | "identity"
     >,
     ownsBackend: boolean,
   ) {
@@ -58,6 +61,7 @@ export class Model implements Disposable {
     this.profile = parts.profile;
     this.weightBytes = parts.weightBytes;
     this.llama = parts.llama;
+    this.identity = parts.identity;
     this.#ownsBackend = ownsBackend;
   }
 
@@ -109,7 +113,8 @@ export async function loadModel(
   const files = await openModelFiles(source);
   try {
     const { config, profile, name } = files;
-    if (files.tokenizer === null) {
+    const { tokenizerFingerprint } = files;
+    if (tokenizerFingerprint === null) {
       throw new TypeError(
         `Cannot load ${name}: a tokenizer.json must be beside the weights, found none`,
       );
@@ -122,12 +127,14 @@ export async function loadModel(
     const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
     try {
       const before = backend.byteLength;
-      const weights = await loadWeights(backend, files.tensors, config);
+      const watch = watchWeights();
+      const weights = await loadWeights(backend, files.tensors, config, watch);
       const weightBytes = backend.byteLength - before;
       const rope = createRope(config.ropeTheta, config.headDim);
       const llama = new Llama(backend, config, weights, rope);
+      const identity = { config, tokenizer: tokenizerFingerprint, weights: watch.fingerprint() };
       return new Model(
-        { name, config, tokenizer, backend, profile, weightBytes, llama },
+        { name, config, tokenizer, backend, profile, weightBytes, llama, identity },
         ownsBackend,
       );
     } catch (error) {

@@ -17,6 +17,7 @@ import { readGguf } from "../files/gguf.ts";
 import { parseJson } from "../files/json.ts";
 import { readSafetensors, readShardedSafetensors } from "../files/safetensors.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
+import { fingerprint } from "../files/xx_hash.ts";
 import { type LlamaConfig, parseGgufConfig, parseHfConfig } from "./config.ts";
 import { parseProfile, type Profile } from "./profile.ts";
 
@@ -34,6 +35,8 @@ export interface ModelFiles {
   readonly tensors: TensorTable;
   /** The parsed tokenizer.json; null where there is none. */
   readonly tokenizer: unknown;
+  /** Of the bytes of tokenizer.json; null where there is none. */
+  readonly tokenizerFingerprint: string | null;
   /** The parsed tokenizer_config.json; null where there is none. */
   readonly tokenizerConfig: unknown;
   /** The parsed generation_config.json; null where there is none. */
@@ -192,12 +195,14 @@ async function readModelFiles(
     config = parseHfConfig(json.value, json.name, generation?.value);
   }
   const profile = await readJson("reattention.json");
+  const tokenizer = await readJson("tokenizer.json", MAX_TOKENIZER_BYTES);
   const sources = new Set([...tensors.tensors.values()].map((tensor) => tensor.source));
   return {
     name: place.name,
     config,
     tensors,
-    tokenizer: (await readJson("tokenizer.json", MAX_TOKENIZER_BYTES))?.value ?? null,
+    tokenizer: tokenizer?.value ?? null,
+    tokenizerFingerprint: tokenizer?.fingerprint() ?? null,
     tokenizerConfig: (await readJson("tokenizer_config.json"))?.value ?? null,
     generationConfig: generation?.value ?? null,
     profile: profile && parseProfile(profile.value, profile.name, config.numLayers),
@@ -237,7 +242,7 @@ function notThere(place: Place, what: string): never {
 async function readJsonFile(
   file: ByteSource,
   most: number,
-): Promise<{ name: string; value: unknown }> {
+): Promise<{ name: string; value: unknown; fingerprint: () => string }> {
   if (file.byteLength > most) {
     throw new ModelFormatError(
       `Cannot parse JSON: the file must have at most ${most} bytes, got ${file.byteLength}`,
@@ -246,5 +251,6 @@ async function readJsonFile(
     );
   }
   const bytes = await readBytes(file, 0, file.byteLength);
-  return { name: file.name, value: parseJson(bytes, { name: file.name }).value };
+  const { value } = parseJson(bytes, { name: file.name });
+  return { name: file.name, value, fingerprint: () => fingerprint(bytes) };
 }

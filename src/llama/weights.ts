@@ -9,6 +9,7 @@ import { ModelFormatError } from "../errors.ts";
 import { shorten } from "../files/json.ts";
 import type { TensorInfo, TensorTable } from "../files/tensor_table.ts";
 import type { LlamaConfig } from "./config.ts";
+import type { WeightWatch } from "./identity.ts";
 
 /** The weights of one layer. Matrices are [output features, input features]. */
 export interface LayerWeights {
@@ -254,6 +255,7 @@ function inHalfSplitOrder(source: WeightSource, rowBytes: number, headDim: numbe
  * Loads a model's weights onto a backend. Everything is checked before the first byte is read; if a
  * read fails later, what was loaded is given back.
  *
+ * @param watch Sees every weight pass.
  * @throws {ModelFormatError} As {@linkcode findWeights}.
  * @throws {OutOfMemoryError} If they do not fit.
  */
@@ -261,11 +263,13 @@ export async function loadWeights(
   backend: Backend,
   table: TensorTable,
   config: LlamaConfig,
+  watch: WeightWatch | null = null,
 ): Promise<LlamaWeights> {
   const sources = findWeights(table, config);
   const loaded: Weight[] = [];
   const load = async (source: WeightSource): Promise<Weight> => {
-    const weight = await backend.weight(source);
+    const watched = watch?.watch(source, table.tensors.get(source.name)!.byteLength);
+    const weight = await backend.weight(watched ?? source);
     loaded.push(weight);
     return weight;
   };

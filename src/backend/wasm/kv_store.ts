@@ -11,6 +11,7 @@ import { kvBytesPerToken } from "../kv_bytes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import { type Block, type Chunk, ChunkPool } from "./kv_chunks.ts";
+import { clearRows } from "./kv_rows.ts";
 import type { Machine } from "./machine.ts";
 import type { Frame } from "./memory.ts";
 
@@ -21,11 +22,15 @@ const RECORD_BYTES = 64;
 const FIRST_CHUNKS = 1;
 const LAST_CHUNKS = 2;
 
+/** The layout of asm/kv_layout.ts, layer by layer; another one needs another name. */
+const LAYOUT_NAME = "planes 1";
+
 /** The wasm backend's {@linkcode KvStore}. */
 export class WasmKvStore implements KvStore {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
+  readonly layoutName: string = LAYOUT_NAME;
   readonly arenas: Arenas;
   /** Vectors of four in a head. */
   readonly quads: number;
@@ -124,8 +129,7 @@ export class WasmKvStore implements KvStore {
     const written = shared !== undefined && length > this.#length;
     const copies = written && shared !== null && (shared.owners > 1 || shared.slot >= 0);
     const missing = Math.max(0, numChunks - this.#chunks.length) + (copies ? 1 : 0);
-    // Asked at once: memory that was grown in vain would never shrink again.
-    if (!this.#forgets && this.#pool.exceeds(missing)) this.#pool.refuse(length, missing);
+    this.#admit(length, missing);
     const before = this.#chunks.length;
     try {
       if (copies) {
@@ -179,6 +183,62 @@ export class WasmKvStore implements KvStore {
     });
     fork.#length = length;
     return fork;
+  }
+
+  get channelBytes(): number {
+    return this.shape.numLayers * this.#layerChannelBytes;
+  }
+
+  get chunkBytes(): number {
+    return this.#pool.chunkBytes;
+  }
+
+  readChannels(out: Uint8Array): void {
+    const bytes = this.#layerChannelBytes;
+    this.#pool.homes.forEach(({ memory }, layer) => {
+      const from = this.channels(layer);
+      out.set(memory.u8.subarray(from, from + bytes), layer * bytes);
+    });
+  }
+
+  writeChannels(bytes: Uint8Array): void {
+    const size = this.#layerChannelBytes;
+    this.#pool.homes.forEach(({ memory }, layer) => {
+      memory.u8.set(bytes.subarray(layer * size, (layer + 1) * size), this.channels(layer));
+    });
+  }
+
+  readChunk(out: Uint8Array, index: number, tokens: number): boolean {
+    const chunk = this.#chunks[index];
+    if (chunk === undefined) {
+      throw new RangeError(
+        `Cannot read a chunk: it must be one of ${this.#chunks.length}, got ${index}`,
+      );
+    }
+    if (chunk === null) return false;
+    this.#pool.read(chunk, out);
+    // What was there before, of this sequence or of another, is nobody's business.
+    if (tokens < this.chunkSize) clearRows(out, this, tokens);
+    return true;
+  }
+
+  writeChunk(index: number, tokens: number, bytes: Uint8Array | null): void {
+    const chunk = this.#chunks[index];
+    if (!chunk || chunk.owners > 1 || chunk.slot >= 0) {
+      throw new RangeError(
+        `Cannot write a chunk: it must be one of the ${this.#chunks.length} reserved and in memory, got ${index}`,
+      );
+    }
+    if (bytes === null) {
+      this.#pool.release(chunk);
+      this.#chunks[index] = null;
+    } else this.#pool.write(chunk, bytes);
+    this.#length = Math.max(this.#length, index * this.chunkSize + tokens);
+  }
+
+  admit(length: number): void {
+    this.#check("admit", length, Infinity);
+    this.#admit(length, Math.ceil(length / this.chunkSize) - this.#chunks.length);
   }
 
   /** A layer's part of the chunk that a token is in; null if it was forgotten. The token must be reserved. */
@@ -315,6 +375,16 @@ export class WasmKvStore implements KvStore {
         most === Infinity ? "" : `, at most the ${most} reserved`
       }, got ${length}`,
     );
+  }
+
+  /** What a layer's channels are, of all KV heads. */
+  get #layerChannelBytes(): number {
+    return this.shape.numKvHeads * this.quads * 48;
+  }
+
+  /** Asked at once, for all: memory that was grown in vain would never shrink again. */
+  #admit(length: number, missing: number): void {
+    if (!this.#forgets && this.#pool.exceeds(missing)) this.#pool.refuse(length, missing);
   }
 
   /** Spills the oldest values, and forgets the oldest tokens, until a chunk more fits. */
