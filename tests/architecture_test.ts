@@ -48,6 +48,12 @@ const RULES: readonly Rule[] = [
   { from: "src/llama/load.ts", may: [...llama, "src/backend/open.ts"] },
   // Models are opened by path, too, where there are paths.
   { from: "src/llama/model_files.ts", may: llama, mayLazily: ["src/system/file_source.ts"] },
+  // So are sessions' files.
+  {
+    from: "src/llama/session_file.ts",
+    may: llama,
+    mayLazily: ["src/system/file_source.ts", "src/system/replace_file.ts"],
+  },
   { from: "src/llama/", may: llama },
   {
     from: "src/system/",

@@ -141,12 +141,10 @@ export interface KvStore extends Disposable {
   readChannels(out: Uint8Array): void;
   /** Before the first chunk is written. */
   writeChannels(bytes: Uint8Array): void;
-  /**
-   * out = the first `tokens` tokens of a chunk and zeros after them, u8[chunkBytes]; not shared memory.
-   *
-   * @returns False where it was forgotten; `out` is as it was then.
-   */
-  readChunk(out: Uint8Array, chunk: number, tokens: number): boolean;
+  /** Whether a chunk is there: reserved and not forgotten. */
+  hasChunk(chunk: number): boolean;
+  /** out = the first `tokens` tokens of a chunk that is there and zeros after them, u8[chunkBytes]; not shared memory. */
+  readChunk(out: Uint8Array, chunk: number, tokens: number): void;
   /** Sets the first `tokens` tokens of a chunk that was just reserved; null forgets it. */
   writeChunk(chunk: number, tokens: number, bytes: Uint8Array | null): void;
   /** @throws {OutOfMemoryError} If `length` tokens cannot be reserved, however little else there is. */

@@ -18,6 +18,20 @@ export interface ModelIdentity {
   readonly weights: string;
 }
 
+/** A model, as far as its sessions' files ask for it. */
+export interface Identified {
+  /** What ties them to it; without, there can be none. */
+  readonly identity?: ModelIdentity;
+}
+
+/** @throws {TypeError} If a model has none. */
+export function identityOf({ identity }: Identified): ModelIdentity {
+  if (identity !== undefined) return identity;
+  throw new TypeError(
+    "Cannot tell whose session it is: the model must have an identity, as those of loadModel have",
+  );
+}
+
 /** Bytes of a stretch of a tensor, and how many of them count. */
 const STRETCH = 4096;
 const STRETCHES = 16;

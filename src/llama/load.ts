@@ -14,7 +14,8 @@ import { Llama } from "./llama.ts";
 import { type ModelSource, openModelFiles } from "./model_files.ts";
 import type { Profile } from "./profile.ts";
 import { Session } from "./session.ts";
-import type { SessionOptions } from "./session_options.ts";
+import type { RestoreSource } from "./session_file.ts";
+import type { RestoreOptions, SessionOptions } from "./session_options.ts";
 import { loadWeights } from "./weights.ts";
 
 /**
@@ -72,6 +73,33 @@ export class Model implements Disposable {
    */
   session(options: SessionOptions = {}): Session {
     return new Session(this, options);
+  }
+
+  /**
+   * Goes on with a session that {@linkcode Session.save} kept: same tokens, to the last bit, as if it had never
+   * ended. The file is read once, straight through, and never held whole.
+   *
+   * @param source A path, a URL, or a source of bytes.
+   * @param options Where it is not to go on as it was.
+   * @throws {SessionFileError} If the file is damaged, of another model or backend, or no session's.
+   * @throws {OutOfMemoryError} If there is no room for its cache.
+   *
+   * @example Usage
+   * ```ts
+   * import { fromBlob, loadModel } from "../../mod.ts";
+   * import { equal } from "node:assert/strict";
+   *
+   * using model = await loadModel();
+   * using session = model.session();
+   * await session.prefill(model.tokenizer.encode("It was a dark and stormy night"));
+   * const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+   * const [blob] = await Promise.all([new Response(readable).blob(), session.save(writable)]);
+   * using restored = await model.restore(fromBlob(blob, "a session"));
+   * equal(restored.textOf(0, restored.length), "It was a dark and stormy night");
+   * ```
+   */
+  restore(source: RestoreSource, options: RestoreOptions = {}): Promise<Session> {
+    return Session.restore(this, source, options);
   }
 
   /** Frees the weights, and the backend if the model opened it. Dispose sessions first. */

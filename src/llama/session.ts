@@ -4,30 +4,34 @@
  * @module
  */
 
-import type { Backend, Tensor } from "../backend/backend.ts";
+import type { Backend, KvFormat, Tensor } from "../backend/backend.ts";
 import { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
 import { TokenEncoder } from "../text/token_encoder.ts";
 import { TokenLog } from "../text/token_log.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import type { Identified } from "./identity.ts";
 import type { Llama } from "./llama.ts";
 import { completeQuestion, type Profile } from "./profile.ts";
 import { createSampler } from "./sampler.ts";
 import { resolveSelectLayers } from "./select_layers.ts";
 import { type StepPhase, toSpans } from "./selection_record.ts";
+import { openSession, type RestoreSource, saveSession, type SaveTarget } from "./session_file.ts";
 import {
   type AskOptions,
   defaultStepSize,
   type ForkOptions,
   type GenerateOptions,
+  restoredOptions,
+  type RestoreOptions,
   type SessionOptions,
   type SessionStats,
 } from "./session_options.ts";
 import { type StopRules, StopStrings } from "./stop_strings.ts";
 
 /** What a session needs of its model. */
-export interface SessionModel {
+export interface SessionModel extends Identified {
   readonly llama: Llama;
   readonly backend: Backend;
   readonly tokenizer: Tokenizer;
@@ -63,6 +67,8 @@ export class Session implements Disposable {
   readonly select: "always" | "ask" | "never";
   /** The layers that do so then; ascending, the first layer is 0. */
   readonly selectLayers: readonly number[];
+  /** How keys and values are kept. */
+  readonly kvFormat: KvFormat;
 
   readonly #model: SessionModel;
   readonly #options: SessionOptions;
@@ -71,6 +77,7 @@ export class Session implements Disposable {
   readonly #hidden: Tensor; // [1, hiddenSize]
   #hiddenIsNewest = false;
   #writing = false;
+  #saving = false;
   #lastBreath = performance.now();
   #steps = 0;
   #readTokens = 0;
@@ -78,7 +85,7 @@ export class Session implements Disposable {
   #largestScope = 0;
   readonly #seconds: Record<StepPhase, number> = { read: 0, question: 0, generate: 0 };
 
-  /** Made by {@linkcode Model.session} and {@linkcode Session.fork}. */
+  /** Made by {@linkcode Model.session}, {@linkcode Model.restore} and {@linkcode Session.fork}. */
   constructor(model: SessionModel, options: SessionOptions = {}, parent: Session | null = null) {
     const { llama, backend, profile } = model;
     const { config } = llama;
@@ -113,7 +120,29 @@ export class Session implements Disposable {
       this.#cache = new KvCache(backend.kvStore(shape, { format: options.kvFormat ?? "i16" }));
       this.#log = new TokenLog(model.tokenizer.rules.tokenLength);
     }
+    this.kvFormat = this.#cache.store.format;
     this.#hidden = backend.tensor(1, config.hiddenSize);
+  }
+
+  /** See {@linkcode Model.restore}. */
+  static async restore(
+    model: SessionModel,
+    source: RestoreSource,
+    options: RestoreOptions = {},
+  ): Promise<Session> {
+    const file = await openSession(source, model);
+    try {
+      const session = new Session(model, restoredOptions(file.rules, options));
+      try {
+        await file.fill({ log: session.#log, cache: session.#cache });
+        return session;
+      } catch (error) {
+        session[Symbol.dispose]();
+        throw error;
+      }
+    } finally {
+      await file.close();
+    }
   }
 
   /** Tokens in the sequence. */
@@ -329,6 +358,28 @@ export class Session implements Disposable {
   }
 
   /**
+   * Keeps the sequence in a file, from which {@linkcode Model.restore} goes on with it, to the last bit: what was
+   * read, its keys and values, the rules it was read by. A file at a path is replaced at once, when the new one is
+   * safe on the disk. Until it is done the session only reads; fork it to write on meanwhile.
+   *
+   * @param target A path, a `file:` URL, or a stream of bytes.
+   * @throws {TypeError} If the session's writable is open; a fork can be saved then.
+   * @throws {Error} If it cannot be written; an old file is as it was.
+   */
+  async save(target: SaveTarget): Promise<void> {
+    this.#assertNotWriting("save the session");
+    const { scope, stepSize, select, selectLayers, kvFormat } = this;
+    const { beyondTrainedLength = false } = this.#options;
+    const rules = { scope, stepSize, select, selectLayers, kvFormat, beyondTrainedLength };
+    this.#saving = true;
+    try {
+      await saveSession(target, this.#model, rules, { log: this.#log, cache: this.#cache });
+    } finally {
+      this.#saving = false;
+    }
+  }
+
+  /**
    * Forgets all tokens from `length` on.
    *
    * @throws {RangeError} If `length` is not within the sequence.
@@ -505,9 +556,11 @@ export class Session implements Disposable {
   }
 
   #assertNotWriting(attempt: string): void {
-    if (!this.#writing) return;
+    if (!this.#writing && !this.#saving) return;
     throw new TypeError(
-      `Cannot ${attempt}: the session's writable must be closed first, it is open; or fork the session`,
+      this.#saving
+        ? `Cannot ${attempt}: the session must be saved first, which it is just now; or fork the session`
+        : `Cannot ${attempt}: the session's writable must be closed first, it is open; or fork the session`,
     );
   }
 }

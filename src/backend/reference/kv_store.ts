@@ -137,7 +137,11 @@ export class ReferenceKvStore implements KvStore {
     }
   }
 
-  readChunk(out: Uint8Array, index: number, tokens: number): boolean {
+  hasChunk(index: number): boolean {
+    return index in this.#chunks;
+  }
+
+  readChunk(out: Uint8Array, index: number, tokens: number): void {
     const { keys, values } = this.#at(index);
     let at = 0;
     for (const { data } of [...keys, ...values]) {
@@ -145,7 +149,6 @@ export class ReferenceKvStore implements KvStore {
       out.set(bytesIn(data), at);
       out.fill(0, at + tokens * size, at += data.byteLength);
     }
-    return true;
   }
 
   writeChunk(index: number, _tokens: number, bytes: Uint8Array | null): void {

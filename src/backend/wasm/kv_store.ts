@@ -208,18 +208,20 @@ export class WasmKvStore implements KvStore {
     });
   }
 
-  readChunk(out: Uint8Array, index: number, tokens: number): boolean {
+  hasChunk(index: number): boolean {
+    return Boolean(this.#chunks[index]);
+  }
+
+  readChunk(out: Uint8Array, index: number, tokens: number): void {
     const chunk = this.#chunks[index];
-    if (chunk === undefined) {
+    if (!chunk) {
       throw new RangeError(
-        `Cannot read a chunk: it must be one of ${this.#chunks.length}, got ${index}`,
+        `Cannot read a chunk: it must be one of the ${this.#chunks.length} reserved and not forgotten, got ${index}`,
       );
     }
-    if (chunk === null) return false;
     this.#pool.read(chunk, out);
     // What was there before, of this sequence or of another, is nobody's business.
     if (tokens < this.chunkSize) clearRows(out, this, tokens);
-    return true;
   }
 
   writeChunk(index: number, tokens: number, bytes: Uint8Array | null): void {
