@@ -261,7 +261,7 @@ async function writeStream(
 
 /** A path stays one; of URLs only `file:` can be written. */
 async function pathOf(target: string | URL): Promise<string> {
-  if (typeof target === "string" && !/^file:/i.test(target)) return target;
+  if (typeof target === "string" && !/^(file|https?):/i.test(target)) return target;
   const url = new URL(target);
   if (url.protocol !== "file:") {
     throw new TypeError(

@@ -149,31 +149,9 @@ export class ChunkPool {
     return copy;
   }
 
-  /** out = keys and values, layer by layer, u8[chunkBytes]; wherever values are. */
-  read(chunk: Chunk, out: Uint8Array): void {
-    const { keys, values } = this.#sizes;
-    let at = 0;
-    this.homes.forEach(({ memory }, layer) => {
-      const block = chunk.blocks[layer]!;
-      out.set(memory.u8.subarray(block.keys, block.keys + keys), at);
-      at += keys;
-      if (block.values === NOWHERE) {
-        this.#spill!.read(this.#offset(chunk.slot, layer), out.subarray(at, at + values));
-      } else out.set(memory.u8.subarray(block.values, block.values + values), at);
-      at += values;
-    });
-  }
-
-  /** The reverse, for a chunk that is in memory. */
-  write(chunk: Chunk, bytes: Uint8Array): void {
-    const { keys, values } = this.#sizes;
-    let at = 0;
-    this.homes.forEach(({ memory }, layer) => {
-      const block = chunk.blocks[layer]!;
-      memory.u8.set(bytes.subarray(at, at + keys), block.keys);
-      memory.u8.set(bytes.subarray(at + keys, at + keys + values), block.values);
-      at += keys + values;
-    });
+  /** out = a layer's spilled values. */
+  readSpilled(chunk: Chunk, layer: number, out: Uint8Array): void {
+    this.#spill!.read(this.#offset(chunk.slot, layer), out);
   }
 
   /** One owner less; without any it is gone. */

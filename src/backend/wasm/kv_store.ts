@@ -11,7 +11,7 @@ import { kvBytesPerToken } from "../kv_bytes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import { type Block, type Chunk, ChunkPool } from "./kv_chunks.ts";
-import { clearRows } from "./kv_rows.ts";
+import { clearRows, contentBytes, readContents, writeContents } from "./kv_contents.ts";
 import type { Machine } from "./machine.ts";
 import type { Frame } from "./memory.ts";
 
@@ -190,7 +190,7 @@ export class WasmKvStore implements KvStore {
   }
 
   get chunkBytes(): number {
-    return this.#pool.chunkBytes;
+    return contentBytes(this);
   }
 
   readChannels(out: Uint8Array): void {
@@ -219,7 +219,7 @@ export class WasmKvStore implements KvStore {
         `Cannot read a chunk: it must be one of the ${this.#chunks.length} reserved and not forgotten, got ${index}`,
       );
     }
-    this.#pool.read(chunk, out);
+    readContents(out, this.#pool, chunk, this);
     // What was there before, of this sequence or of another, is nobody's business.
     if (tokens < this.chunkSize) clearRows(out, this, tokens);
   }
@@ -234,7 +234,7 @@ export class WasmKvStore implements KvStore {
     if (bytes === null) {
       this.#pool.release(chunk);
       this.#chunks[index] = null;
-    } else this.#pool.write(chunk, bytes);
+    } else writeContents(this.#pool, chunk, bytes, this);
     this.#length = Math.max(this.#length, index * this.chunkSize + tokens);
   }
 
