@@ -43,10 +43,21 @@ export {
   ReAttention,
   type ReAttentionOptions,
 } from "./src/reattention/reattention.ts";
-export type { Backend, BackendName, KvFormat } from "./src/backend/backend.ts";
+export type {
+  Backend,
+  BackendName,
+  KvFormat,
+  SpillFile,
+  TokenRange,
+} from "./src/backend/backend.ts";
 export { type BackendOptions, openBackend } from "./src/backend/open.ts";
 export { EMBEDDED_MODEL, loadModel, type LoadOptions, Model } from "./src/llama/load.ts";
+export type { Chat } from "./src/llama/chat.ts";
+export type { ChatParts } from "./src/text/chat_template.ts";
 export type { ModelSource } from "./src/llama/model_files.ts";
+export { AUTHORS_SCOPES, type AuthorsModel, slidingWindow } from "./src/reattention/presets.ts";
+export { createRope, type Rope, type RopeScaling } from "./src/reattention/rope.ts";
+export type { Architecture } from "./src/llama/architectures.ts";
 export type { LlamaConfig } from "./src/llama/config.ts";
 export type { Profile, QuestionForm } from "./src/llama/profile.ts";
 export type { CalibratedSet, Calibration } from "./src/llama/calibration.ts";

@@ -4,6 +4,12 @@
  */
 export { add } from "./add";
 export { attend, attendScratchBytes } from "./attend";
+export {
+  attendFew,
+  attendFewScratchBytes,
+  attendFewStateBytes,
+  attendMerge,
+} from "./attend_few";
 export { fill } from "./fill";
 export { matmul, matmulScratchBytes } from "./matmul";
 export { matmulQuantised, matmulQuantisedScratchBytes } from "./matmul_quantised";

@@ -12,29 +12,29 @@ import {
 } from "./quantised";
 import { groupOffset } from "./quantize";
 import {
-  q4Pairs1,
-  q4Pairs2,
-  q4Pairs6,
-  q4Quads1,
-  q4Quads2,
-  q4Quads6,
-  q4Words1,
-  q4Words2,
-  q4Words3,
-  q8Digits1,
-  q8Digits2,
-  q8Digits3,
-  q8Quads1,
-  q8Quads2,
-  q8Quads6,
-  q8Words1,
-  q8Words2,
-  q8Words3,
+  q4kPairs,
+  q4kQuads,
+  q4kWords,
+  q4Pairs,
+  q4Quads,
+  q4Words,
+  q5kQuads,
+  q5kWords,
+  q5mQuads,
+  q5mWords,
+  q6kQuads,
+  q6kWords,
+  q8Digits,
+  q8Quads,
+  q8Words,
 } from "./quantised_tiles.gen";
 import { RELAXED } from "./simd";
 
 /** Bytes of a tile's sums: f32[6, 8]. */
 const TILE_BYTES: usize = 192;
+
+/** Bytes of a superblock's scales and minima: f32[2, 8]. */
+const SUPER_BYTES: usize = 64;
 
 /** Zeros for a tile to add to. */
 // @ts-ignore: decorator
@@ -80,36 +80,24 @@ function multiplyGroup(
   exact: bool,
 ): void {
   if (!RELAXED) {
-    if (format == Quantised.Q8) {
-      if (rows == 3) q8Words3(out, outStride, x, panel, blocks, sums);
-      else if (rows == 2) q8Words2(out, outStride, x, panel, blocks, sums);
-      else q8Words1(out, outStride, x, panel, blocks, sums);
-    } else {
-      if (rows == 3) q4Words3(out, outStride, x, panel, blocks, sums);
-      else if (rows == 2) q4Words2(out, outStride, x, panel, blocks, sums);
-      else q4Words1(out, outStride, x, panel, blocks, sums);
-    }
+    if (format == Quantised.Q8) q8Words(out, outStride, x, panel, blocks, sums, rows);
+    else if (format == Quantised.Q4) q4Words(out, outStride, x, panel, blocks, sums, rows);
+    else if (format == Quantised.Q4K) q4kWords(out, outStride, x, panel, blocks, sums, rows);
+    else if (format == Quantised.Q5K) q5kWords(out, outStride, x, panel, blocks, sums, rows);
+    else if (format == Quantised.Q6K) q6kWords(out, outStride, x, panel, blocks, sums, rows);
+    else q5mWords(out, outStride, x, panel, blocks, sums, rows);
   } else if (format == Quantised.Q8) {
-    if (exact) {
-      if (rows == 6) q8Quads6(out, outStride, x, panel, blocks, sums);
-      else if (rows == 2) q8Quads2(out, outStride, x, panel, blocks, sums);
-      else q8Quads1(out, outStride, x, panel, blocks, sums);
-    } else {
-      if (rows == 3) q8Digits3(out, outStride, x, panel, blocks, sums);
-      else if (rows == 2) q8Digits2(out, outStride, x, panel, blocks, sums);
-      else q8Digits1(out, outStride, x, panel, blocks, sums);
-    }
-  } else {
-    if (exact) {
-      if (rows == 6) q4Quads6(out, outStride, x, panel, blocks, sums);
-      else if (rows == 2) q4Quads2(out, outStride, x, panel, blocks, sums);
-      else q4Quads1(out, outStride, x, panel, blocks, sums);
-    } else {
-      if (rows == 6) q4Pairs6(out, outStride, x, panel, blocks, sums);
-      else if (rows == 2) q4Pairs2(out, outStride, x, panel, blocks, sums);
-      else q4Pairs1(out, outStride, x, panel, blocks, sums);
-    }
-  }
+    if (exact) q8Quads(out, outStride, x, panel, blocks, sums, rows);
+    else q8Digits(out, outStride, x, panel, blocks, sums, rows);
+  } else if (format == Quantised.Q4) {
+    if (exact) q4Quads(out, outStride, x, panel, blocks, sums, rows);
+    else q4Pairs(out, outStride, x, panel, blocks, sums, rows);
+  } else if (format == Quantised.Q4K) {
+    if (exact) q4kQuads(out, outStride, x, panel, blocks, sums, rows);
+    else q4kPairs(out, outStride, x, panel, blocks, sums, rows);
+  } else if (format == Quantised.Q5K) q5kQuads(out, outStride, x, panel, blocks, sums, rows);
+  else if (format == Quantised.Q6K) q6kQuads(out, outStride, x, panel, blocks, sums, rows);
+  else q5mQuads(out, outStride, x, panel, blocks, sums, rows);
 }
 
 /**
@@ -143,7 +131,7 @@ export function matmulQuantised(
   const tile = tileRows(form);
   const groups = groupsOf(rows, tile);
   const panels = (outputs + PANEL - 1) / PANEL;
-  const edge = scratchPtr + TILE_BYTES;
+  const edge = scratchPtr + TILE_BYTES + SUPER_BYTES;
   // As many groups at once as stay in the L2 cache; a panel's blocks stay in L1 meanwhile.
   const groupBytes = <u32>(<usize>min(blocks, BLOCKS_TOGETHER) * groupBlockBytes(tile, form));
   const atOnce = max<u32>(1, (256 << 10) / groupBytes);
@@ -183,5 +171,5 @@ export function matmulQuantised(
 
 /** What {@link matmulQuantised} needs as scratch, in bytes. */
 export function matmulQuantisedScratchBytes(): usize {
-  return 2 * TILE_BYTES;
+  return 2 * TILE_BYTES + SUPER_BYTES;
 }

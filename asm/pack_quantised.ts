@@ -1,13 +1,14 @@
 /**
  * Quantised weights, from a GGUF file's rows to panels (quantised.ts) and back.
  */
-import { blockBytes, blockOffset, loadScale, PANEL, Quantised } from "./quantised";
+import { packBits, unpackBits } from "./pack_bits";
+import { blockOffset, loadScale, PANEL, Quantised, superBytes } from "./quantised";
 
 /**
  * Packs rows of blocks into whole panels; rows that are missing in the last panel become zero.
  *
  * @param outPtr  the weight, of `outputs` rows
- * @param rowsPtr [rows][blocks] of f16 scale and u8[32] (q8_0) or u8[16] (q4_0), no padding
+ * @param rowsPtr [rows][blocks] of f16 scale and u8[32] (q8_0) or u8[16] (q4_0), or others, no padding
  * @param offset  what is added to q8_0's numbers: 0 or 128; q4_0's have their 8 in the file
  * @param start   which row of the weight comes first, a multiple of 8
  */
@@ -21,7 +22,11 @@ export function packBlocks(
   offset: u32,
   start: u32,
 ): void {
-  const outBytes = blockBytes(format);
+  if (format > Quantised.Q4) {
+    packBits(outPtr, rowsPtr, rows, outputs, blocks, format, start);
+    return;
+  }
+  const outBytes = superBytes(format);
   const scalesAt = outBytes - 2 * PANEL;
   const quads = <u32>(scalesAt / (4 * PANEL));
   const fileBytes: usize = (<usize>quads << 2) + 2;
@@ -62,7 +67,11 @@ export function unpackBlocks(
   format: i32,
   offset: u32,
 ): void {
-  const scalesAt = blockBytes(format) - 2 * PANEL;
+  if (format > Quantised.Q4) {
+    unpackBits(outPtr, weightPtr, row, outputs, blocks, format);
+    return;
+  }
+  const scalesAt = superBytes(format) - 2 * PANEL;
   const panels = (outputs + PANEL - 1) / PANEL;
   const j = <usize>(row % PANEL);
   for (let b: u32 = 0; b < blocks; b++) {

@@ -5,20 +5,35 @@
  *
  *     q8_0: u8[8 quads][8 rows][4]   f16[8] scales        272 bytes
  *     q4_0: u8[4][8 rows][4]         f16[8] scales        144 bytes; low halves are quads 0-3, high 4-7
+ *     q4_k: eight blocks of u8[4][8 rows][4], u8[8] scales, u8[8] minima
+ *     q5_k: eight blocks of u8[10][16], u8[8] scales, u8[8] minima
+ *     q6_k: eight blocks of u8[12][16], i8[2][8] scales
+ *     q5_1: u8[10][16]               f16[8] scales, f16[8] minima; q4_1 and q5_0 too
  *
- * where a quad is four columns, and a number is stored plus an offset: 8 in q4_0, 0 or 128 in q8_0
- * (which of them the engine's dot needs: {@link probeDots}). Blocks lie in the order in which one row
- * is multiplied with them: some blocks of each panel, one panel after the other, then the next blocks
- * of each (rows of activations longer than that would push one another out of the L1 cache; weights
- * not in order would be read at half the speed, both measured).
+ * where a quad is four columns, and a number is stored plus an offset: 8 in q4_0, 32 in q6_k, 0 or 128
+ * in q8_0 (which of them the engine's dot needs: {@link probeDots}). The eight blocks of q4_k, q5_k and
+ * q6_k follow an f16[8], which their scales are multiplied by, and but for q6_k an f16[8] for their
+ * minima; q6_k has a scale for each half of a block. With minima a number stands for scale * number -
+ * minimum.
+ *
+ * A quad of eight rows is two vectors. Of four such of six bits the first three have bytes of their
+ * own, whose upper bits are the fourth: its highest two in the first. Of eight of five bits the first
+ * five have bytes of their own; the upper three bits of 0, 2 and 4 are the lower of 5, 6 and 7, two
+ * more of 1 and 3 the upper of 5 and 6, and the last of 1 and 3 are 7's. Masks and shifts are what
+ * takes the time with one row: each vector's upper bits apart took a fifth longer (measured).
+ *
+ * Blocks lie in the order in which one row is multiplied with them: some blocks of each panel, one
+ * panel after the other, then the next blocks of each (rows of activations longer than that would push
+ * one another out of the L1 cache; weights not in order would be read at half the speed, both measured).
  *
  * Activations are groups of rows: as many as the largest tile takes, and of the rest pairs and one.
  * A group is blocks of 32 columns:
  *
  *     f32[rows][4] scales, i32[rows][4] corrections, [8 quads][rows] quads
  *
- * where a scale and a correction (-offset * the sum of the block's numbers) fill a vector, and a quad
- * is as `Form` says.
+ * where a scale and a correction (-offset * the sum of the block's numbers; an offset of 1 for weights
+ * with minima) fill a vector, and a quad is as `Form` says. For q6_k corrections are of the first
+ * half, the second, and both again.
  */
 import { RELAXED } from "./simd";
 
@@ -26,13 +41,20 @@ import { RELAXED } from "./simd";
 export const enum Quantised {
   Q8 = 3,
   Q4 = 4,
+  Q4K = 5,
+  Q5K = 6,
+  Q6K = 7,
+  /** This and all that follow are packed alike. */
+  Q41 = 8,
+  Q50 = 9,
+  Q51 = 10,
 }
 
 /** How activations are written for a way of multiplying. */
 export const enum Form {
   /** Four i8, for 8-bit weights. */
   Quads = 0,
-  /** Four i8, for 4-bit weights. */
+  /** Four i8, for weights of 4 to 6 bits. */
   Quads4 = 1,
   /** Four i8, high digits, and four i8, low digits: 16 * high + low. */
   Digits = 2,
@@ -49,6 +71,7 @@ export const BLOCK: u32 = 32;
 // [0] a nibble of each byte  [1] of each 16 bits  [2] 1  [3] 16, as i16
 // [4] sign, exponent and mantissa of an f16 that was sign-extended to 32 bits and shifted left by 13
 // [5] 2^112: what is missing in the exponent then
+// [6] bits of each byte: the lower six, and three pairs; the lower five, and parts of five
 const CONSTANTS: usize = memory.data<u32>([
   0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f, 0x0f0f0f0f,
   0x000f000f, 0x000f000f, 0x000f000f, 0x000f000f,
@@ -56,12 +79,22 @@ const CONSTANTS: usize = memory.data<u32>([
   0x00100010, 0x00100010, 0x00100010, 0x00100010,
   0x8fffe000, 0x8fffe000, 0x8fffe000, 0x8fffe000,
   0x77800000, 0x77800000, 0x77800000, 0x77800000,
+  0x3f3f3f3f, 0x3f3f3f3f, 0x3f3f3f3f, 0x3f3f3f3f,
+  0x30303030, 0x30303030, 0x30303030, 0x30303030,
+  0x0c0c0c0c, 0x0c0c0c0c, 0x0c0c0c0c, 0x0c0c0c0c,
+  0x03030303, 0x03030303, 0x03030303, 0x03030303,
+  0x1f1f1f1f, 0x1f1f1f1f, 0x1f1f1f1f, 0x1f1f1f1f,
+  0x07070707, 0x07070707, 0x07070707, 0x07070707,
+  0x18181818, 0x18181818, 0x18181818, 0x18181818,
+  0x08080808, 0x08080808, 0x08080808, 0x08080808,
+  0x10101010, 0x10101010, 0x10101010, 0x10101010,
 ], 16);
 
 /** Constants are loaded, because V8 builds those in code again at each use: half as fast (measured). */
 export const NIBBLES: usize = CONSTANTS;
 export const ONES: usize = CONSTANTS + 32;
 export const SIXTEENS: usize = CONSTANTS + 48;
+export const MASKS: usize = CONSTANTS + 96;
 
 /** Four f16, sign-extended to lanes, as f32; infinities and NaN come out as 2^16 and more. */
 // @ts-ignore: decorator
@@ -113,23 +146,35 @@ export function probeDots(a: i32, b: i32, pairs: bool): i32 {
     : i32x4.extract_lane(dot4(x, y, i32x4.splat(0)), 0);
 }
 
-/** Bytes of a block of a panel. */
+/** Blocks of a panel that share scales: a superblock. */
 // @ts-ignore: decorator
 @inline
-export function blockBytes(format: i32): usize {
-  return format == Quantised.Q8 ? 272 : 144;
+export function superBlocks(format: i32): u32 {
+  return format >= Quantised.Q4K && format <= Quantised.Q6K ? 8 : 1;
+}
+
+/** Bytes of a superblock of a panel. */
+// @ts-ignore: decorator
+@inline
+export function superBytes(format: i32): usize {
+  if (format == Quantised.Q8) return 272;
+  if (format == Quantised.Q4) return 144;
+  if (format == Quantised.Q4K) return 32 + 8 * 144;
+  if (format == Quantised.Q5K) return 32 + 8 * 176;
+  return format == Quantised.Q6K ? 16 + 8 * 208 : 192;
 }
 
 /** Blocks of a panel that lie together: with as many of a row of activations they are less than 32 KB. */
 export const BLOCKS_TOGETHER: u32 = 64;
 
-/** Where a block of a panel is, in bytes. */
+/** Where a block of a panel is, the first of a superblock, in bytes. */
 // @ts-ignore: decorator
 @inline
 export function blockOffset(panel: u32, block: u32, panels: u32, blocks: u32, format: i32): usize {
   const first = block - block % BLOCKS_TOGETHER;
   const count = min(BLOCKS_TOGETHER, blocks - first);
-  return (<usize>first * panels + <usize>panel * count + (block - first)) * blockBytes(format);
+  const before = <usize>first * panels + <usize>panel * count + (block - first);
+  return before / superBlocks(format) * superBytes(format);
 }
 
 /** How activations are to be written. @param exact whether {@link dot4} is exact for all bytes */
@@ -137,7 +182,7 @@ export function blockOffset(panel: u32, block: u32, panels: u32, blocks: u32, fo
 @inline
 export function formOf(format: i32, exact: bool): i32 {
   if (!RELAXED) return Form.Words;
-  if (format == Quantised.Q4) return Form.Quads4;
+  if (format != Quantised.Q8) return Form.Quads4;
   return exact ? Form.Quads : Form.Digits;
 }
 

@@ -66,6 +66,15 @@ function rounded(ptr: usize, inverse: v128): v128 {
   return i32x4.sub(f32x4.add(x, f32x4.splat(12582912)), i32x4.splat(0x4b400000));
 }
 
+/** The sum of eight i16. */
+// @ts-ignore: decorator
+@inline
+function sumOf(words: v128): i32 {
+  const sums = i32x4.extadd_pairwise_i16x8_s(words);
+  return i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) +
+    i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
+}
+
 /** One row of a group; `outPtr` is where its first scale goes, `quadsPtr` its first quad. */
 function quantizeRow(
   outPtr: usize,
@@ -75,6 +84,7 @@ function quantizeRow(
   rows: u32,
   form: i32,
   offset: i32,
+  halves: bool,
 ): void {
   const blockBytes = groupBlockBytes(rows, form);
   const repeated = quadBytes(rows, form) == 16;
@@ -101,11 +111,16 @@ function quantizeRow(
     const b = i16x8.narrow_i32x4_s(rounded(xPtr + 32, inverse), rounded(xPtr + 48, inverse));
     const c = i16x8.narrow_i32x4_s(rounded(xPtr + 64, inverse), rounded(xPtr + 80, inverse));
     const d = i16x8.narrow_i32x4_s(rounded(xPtr + 96, inverse), rounded(xPtr + 112, inverse));
-    const sums = i32x4.extadd_pairwise_i16x8_s(i16x8.add(i16x8.add(a, b), i16x8.add(c, d)));
-    const sum = i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) +
-      i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
     v128.store(outPtr, f32x4.splat(m / 127));
-    v128.store(outPtr + (<usize>rows << 4), i32x4.splat(-offset * sum));
+    const corrections = outPtr + (<usize>rows << 4);
+    if (halves) {
+      const first = -offset * sumOf(i16x8.add(a, b));
+      const second = -offset * sumOf(i16x8.add(c, d));
+      v128.store(corrections, i32x4.replace_lane(i32x4.replace_lane(i32x4.splat(first), 1, second), 3, second));
+    } else {
+      const sum = sumOf(i16x8.add(i16x8.add(a, b), i16x8.add(c, d)));
+      v128.store(corrections, i32x4.splat(-offset * sum));
+    }
     const half = quadsPtr + 4 * step;
     if (form == Form.Words) {
       storeWords(quadsPtr, step, a);
@@ -152,7 +167,8 @@ export function quantizeRows(
 ): void {
   const form = formOf(format, exact);
   const tile = tileRows(form);
-  const zero = format == Quantised.Q4 ? 8 : offset;
+  const halves = format == Quantised.Q6K;
+  const zero = format == Quantised.Q8 ? offset : format == Quantised.Q4 ? 8 : halves ? 32 : 1;
   let out = outPtr + groupOffset(start, rows, blocks, form);
   for (let g = start; g < end; g++) {
     const first = firstRow(g, rows, tile);
@@ -161,7 +177,7 @@ export function quantizeRows(
       const quads = out + (<usize>count << 5) +
         <usize>r * quadBytes(count, form) * (form == Form.Digits ? 2 : 1);
       const x = xPtr + <usize>(first + r) * xStride;
-      quantizeRow(out + (<usize>r << 4), quads, x, blocks, count, form, zero);
+      quantizeRow(out + (<usize>r << 4), quads, x, blocks, count, form, zero, halves);
     }
     out += <usize>blocks * groupBlockBytes(count, form);
   }

@@ -5,6 +5,8 @@
  *
  *     cos(a + b) = cos a cos b - sin a sin b,   sin(a + b) = sin a cos b + cos a sin b
  */
+import { madd, nmadd } from "./simd";
+
 
 /** Positions per coarse row. The same value as in src/backend/wasm/rotary.ts. */
 const FINE_BITS: u32 = 8;
@@ -45,10 +47,12 @@ export function ropeAngles(
  *
  *     out[i] = x[i] cos - x[i + half] sin,   out[i + half] = x[i] sin + x[i + half] cos
  *
- * @param outPtr   f32[2 * half], not x
+ * @param outPtr   f32[2 * half]; x itself only where quads lie 16 bytes apart
  * @param xPtr     f32[2 * half]
  * @param anglePtr f32[2 * half]: cosines, sines
  */
+// @ts-ignore: decorator
+@inline
 export function rotate(
   outPtr: usize,
   outStep: usize,
@@ -68,12 +72,54 @@ export function rotate(
     }
     return;
   }
-  const far = <usize>(half >> 2) * outStep;
-  for (let at: usize = 0; at < halfBytes; at += 16) {
-    const x = v128.load(xPtr + at), y = v128.load(xPtr + halfBytes + at);
-    const cos = v128.load(anglePtr + at), sin = v128.load(anglePtr + halfBytes + at);
-    v128.store(outPtr, f32x4.sub(f32x4.mul(x, cos), f32x4.mul(y, sin)));
-    v128.store(outPtr + far, f32x4.add(f32x4.mul(x, sin), f32x4.mul(y, cos)));
-    outPtr += outStep;
+  let yPtr = xPtr + halfBytes, sinPtr = anglePtr + halfBytes;
+  let farPtr = outPtr + <usize>(half >> 2) * outStep;
+  const end = yPtr;
+  if (half & 4) {
+    turn(outPtr, farPtr, xPtr, yPtr, anglePtr, sinPtr);
+    xPtr += 16, yPtr += 16, anglePtr += 16, sinPtr += 16, outPtr += outStep, farPtr += outStep;
   }
+  while (xPtr < end) {
+    turn(outPtr, farPtr, xPtr, yPtr, anglePtr, sinPtr);
+    turn(outPtr + outStep, farPtr + outStep, xPtr + 16, yPtr + 16, anglePtr + 16, sinPtr + 16);
+    xPtr += 32, yPtr += 32, anglePtr += 32, sinPtr += 32;
+    outPtr += 2 * outStep, farPtr += 2 * outStep;
+  }
+}
+
+/** Four pairs. */
+// @ts-ignore: decorator
+@inline
+function turn(
+  outPtr: usize,
+  farPtr: usize,
+  xPtr: usize,
+  yPtr: usize,
+  cosPtr: usize,
+  sinPtr: usize,
+): void {
+  const x = v128.load(xPtr), y = v128.load(yPtr);
+  const cos = v128.load(cosPtr), sin = v128.load(sinPtr);
+  v128.store(outPtr, nmadd(y, sin, f32x4.mul(x, cos)));
+  v128.store(farPtr, madd(x, sin, f32x4.mul(y, cos)));
+}
+
+/**
+ * Where the angles of consecutive positions are: in the table as far as it goes, else computed.
+ *
+ * @param ropePtr usize[4]: f32 table of angles, its positions, coarse table, fine table
+ * @param tempPtr f32[count][2 * half], written if need be
+ */
+export function anglesAt(
+  ropePtr: usize,
+  tempPtr: usize,
+  half: u32,
+  position: u32,
+  count: u32,
+): usize {
+  if (position + count <= load<u32>(ropePtr, 4)) {
+    return load<usize>(ropePtr) + (<usize>position * half << 3);
+  }
+  ropeAngles(tempPtr, load<usize>(ropePtr, 8), load<usize>(ropePtr, 12), half, position, count);
+  return tempPtr;
 }

@@ -27,6 +27,14 @@ export function fuses(): bool {
   return v128.any_true(madd(root, root, v128.load(SQUARE, 16)));
 }
 
+/** c - a * b: fused where {@link madd} is. */
+// @ts-ignore: decorator
+@inline
+export function nmadd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_nmadd(a, b, c);
+  return f32x4.sub(c, f32x4.mul(a, b));
+}
+
 /** (v0 + v2) + (v1 + v3): the same order as {@link sumLanes4}, so that both give the same bits. */
 // @ts-ignore: decorator
 @inline

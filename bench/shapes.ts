@@ -5,8 +5,13 @@
  * @module
  */
 
+import type { Architecture } from "../src/llama/architectures.ts";
+import type { RopeScaling } from "../src/reattention/rope.ts";
+
 /** A decoder's shape. */
 export interface Shape {
+  /** Default `"llama"`. */
+  readonly architecture?: Architecture;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly numLayers: number;
@@ -17,7 +22,20 @@ export interface Shape {
   readonly trainedLength: number;
   readonly ropeTheta: number;
   readonly tiedEmbeddings: boolean;
+  readonly ropeScaling?: RopeScaling;
+  readonly slidingWindow?: number;
+  /** Biases of q, k, v and o where a field of the configuration decides. Default false. */
+  readonly attentionBias?: boolean;
 }
+
+/** Llama 3's scaling of rotary frequencies. */
+const llama3 = (factor: number) => ({
+  type: "llama3" as const,
+  factor,
+  lowFrequencyFactor: 1,
+  highFrequencyFactor: 4,
+  originalLength: 8192,
+});
 
 /** By name. `tiny` is nobody's: for tests. */
 export const SHAPES = {
@@ -31,6 +49,7 @@ export const SHAPES = {
     vocabSize: 128256,
     trainedLength: 131072,
     ropeTheta: 500000,
+    ropeScaling: llama3(32),
     tiedEmbeddings: true,
   },
   "Llama-3.1-8B": {
@@ -43,10 +62,11 @@ export const SHAPES = {
     vocabSize: 128256,
     trainedLength: 131072,
     ropeTheta: 500000,
+    ropeScaling: llama3(8),
     tiedEmbeddings: false,
   },
-  // Without the biases of its q, k and v.
   "Qwen2-1.5B": {
+    architecture: "qwen2",
     hiddenSize: 1536,
     intermediateSize: 8960,
     numLayers: 28,

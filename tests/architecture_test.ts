@@ -44,8 +44,16 @@ const RULES: readonly Rule[] = [
     mayLazily: ["src/system/node_workers.ts"],
   },
   { from: "src/files/", may: ["src/files/", "src/errors.ts"] },
-  { from: "src/text/", may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers"] },
-  { from: "src/llama/load.ts", may: [...llama, "src/backend/open.ts"] },
+  {
+    from: "src/text/",
+    may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers", "@huggingface/jinja"],
+  },
+  {
+    from: "src/llama/load.ts",
+    may: [...llama, "src/backend/open.ts"],
+    // What the machine has, where there is more to it than a browser.
+    mayLazily: ["src/system/memory.ts", "src/system/spill_file.ts"],
+  },
   // Models are opened by path, too, where there are paths.
   { from: "src/llama/model_files.ts", may: llama, mayLazily: ["src/system/file_source.ts"] },
   // So are sessions' files.
@@ -54,6 +62,7 @@ const RULES: readonly Rule[] = [
     may: llama,
     mayLazily: ["src/system/file_source.ts", "src/system/replace_file.ts"],
   },
+  { from: "src/llama/session.ts", may: [...llama, "src/backend/checks.ts"] },
   { from: "src/llama/", may: llama },
   {
     from: "src/system/",

@@ -8,6 +8,7 @@ import {
   type Commands,
   createProgram,
   type DemoSettings,
+  type FollowSettings,
   type GenerateSettings,
   type InspectSettings,
   parseCount,
@@ -18,6 +19,7 @@ import {
 
 interface Parsed {
   ask?: AskSettings;
+  follow?: FollowSettings;
   generate?: GenerateSettings;
   inspect?: InspectSettings;
   demo?: DemoSettings;
@@ -35,6 +37,7 @@ async function parse(...args: string[]): Promise<Parsed> {
   };
   const program = createProgram({
     ask: record("ask"),
+    follow: record("follow"),
     generate: record("generate"),
     inspect: record("inspect"),
     demo: record("demo"),
@@ -71,6 +74,7 @@ test("ask without options leaves everything to the model's own settings", async 
     model: undefined,
     backend: "auto",
     threads: undefined,
+    memoryLimit: undefined,
     scope: {},
     stepSize: undefined,
     select: undefined,
@@ -78,6 +82,9 @@ test("ask without options leaves everything to the model's own settings", async 
     cacheFormat: undefined,
     load: undefined,
     save: undefined,
+    cacheBytes: undefined,
+    spill: undefined,
+    forget: undefined,
     files: [],
     maxTokens: 64,
     temperature: 0,
@@ -90,12 +97,32 @@ test("ask without options leaves everything to the model's own settings", async 
   });
 });
 
+test("ask --follow needs no question, and knows where questions come from", async () => {
+  const { ask, follow } = await parse("ask", "--follow", "--json");
+  equal(ask, undefined);
+  equal(follow?.question, undefined);
+  equal(follow?.questions, undefined);
+  deepEqual([follow?.raw, follow?.json, follow?.maxTokens], [false, true, 64]);
+  const named = await parse("ask", "Why?", "--follow", "--questions", "q.txt", "--raw");
+  deepEqual(
+    [named.follow?.question, named.follow?.questions, named.follow?.raw],
+    ["Why?", "q.txt", true],
+  );
+  match(await refusal("ask"), /missing required argument 'question'.*--help/s);
+  await rejects(parse("ask", "Why?", "--questions", "q.txt"), /--questions goes with --follow/);
+  await rejects(parse("ask", "--follow", "--questions", "-"), /standard input is the text/);
+  await rejects(parse("ask", "--follow", "--trace", "t"), /--trace goes with one question/);
+  await rejects(parse("ask", "--follow", "--save", "s"), /--load and --save go with one question/);
+  await rejects(parse("ask", "--follow", "--load", "s"), /--load and --save go with one question/);
+});
+
 test("every option of ask arrives", async () => {
   const { ask } = await parse(
     ...["ask", "--model", "m", "--backend", "reference", "--threads", "2", "--global", "16"],
     ...["--local", "240", "--top-k", "4", "--spans", "8", "--span", "16", "--step", "32"],
     ...["--select", "always", "--select-layers", "1,8-10", "--sharing", "kvHead"],
-    ...["--cache-format", "f32", "--save", "s"],
+    ...["--cache-format", "f32", "--cache-bytes", "2G", "--spill", "d", "--forget", "oldest"],
+    ...["--memory-limit", "6.5G", "--save", "s"],
     ...["--max-tokens", "1K", "--temperature", "0.7", "--top-p", "0.9", "--seed", "-5"],
     ...["--file", "a", "--file", "b", "--stop", "x", "--trace", "t", "--quiet", "--json", "--raw"],
     "Why?",
@@ -106,6 +133,7 @@ test("every option of ask arrives", async () => {
     model: "m",
     backend: "reference",
     threads: 2,
+    memoryLimit: 6.5 * 2 ** 30,
     scope: {
       globalSize: 16,
       localSize: 240,
@@ -120,6 +148,9 @@ test("every option of ask arrives", async () => {
     cacheFormat: "f32",
     load: undefined,
     save: "s",
+    cacheBytes: 2 ** 31,
+    spill: "d",
+    forget: "oldest",
     files: ["a", "b"],
     maxTokens: 1024,
     temperature: 0.7,
@@ -150,6 +181,7 @@ test("generate, inspect and demo take their arguments and defaults", async () =>
     model: undefined,
     backend: "auto",
     threads: undefined,
+    memoryLimit: undefined,
     tokens: 16384,
     seed: 3,
   });
@@ -166,6 +198,7 @@ test("every option of calibrate arrives, and has a default", async () => {
     model: "m",
     backend: "auto",
     threads: 1,
+    memoryLimit: undefined,
     out: "o",
     text: "t",
     lengths: [8192, 16384],
@@ -188,7 +221,7 @@ test("every option of calibrate arrives, and has a default", async () => {
 
 test("wrong usage is refused with a reason and a hint", async () => {
   const wrong: [RegExp, ...string[]][] = [
-    [/unknown option '--foo'/, "ask", "--foo", "Why?"],
+    [/unknown option '--bar'/, "ask", "--bar", "Why?"],
     [/unknown command 'sing'/, "sing"],
     [/missing required argument 'question'/, "ask"],
     [/too many arguments/, "ask", "Why", "not?"],

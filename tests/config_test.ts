@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -12,6 +12,7 @@ import {
   parseProfile,
   type Profile,
 } from "../src/llama/profile.ts";
+import { readFactors } from "../src/llama/rope_scaling.ts";
 import { scopeBound } from "../src/reattention/scope.ts";
 import { missing, readJson } from "./support/shared.ts";
 
@@ -42,6 +43,7 @@ function refusesHf(fields: Record<string, unknown>, message: RegExp, generation?
 
 test("parseHfConfig reads a Llama's config.json", () => {
   deepEqual(parseHfConfig(HF, "config.json"), {
+    architecture: "llama",
     hiddenSize: 256,
     intermediateSize: 512,
     numLayers: 4,
@@ -51,6 +53,9 @@ test("parseHfConfig reads a Llama's config.json", () => {
     vocabSize: 1024,
     rmsNormEpsilon: 1e-5,
     ropeTheta: 200000,
+    qkvBias: false,
+    outputBias: false,
+    qkNorm: false,
     trainedLength: 512,
     tiedEmbeddings: false,
     bosToken: 1022,
@@ -97,16 +102,187 @@ test("parseHfConfig reads the newer rope_parameters", () => {
     parseHfConfig({ ...HF, rope_theta: undefined, rope_parameters: rope }, "c").ropeTheta,
     500000,
   );
+  refusesHf({ rope_parameters: { ...rope, rope_type: "yarn" } }, /in "rope_parameters", "factor"/);
+});
+
+test("parseHfConfig reads every scaling, with Hugging Face's defaults", () => {
+  const scaling = (fields: Record<string, unknown>) =>
+    parseHfConfig({ ...HF, rope_scaling: fields }, "c").ropeScaling;
+  equal(scaling({ rope_type: "default" }), undefined);
+  deepEqual(scaling({ type: "linear", factor: 4 }), { type: "linear", factor: 4 });
+  deepEqual(scaling({ type: "dynamic", factor: 2.5 }), {
+    type: "dynamic",
+    factor: 2.5,
+    originalLength: 512,
+  });
+  const llama3 = {
+    rope_type: "llama3",
+    factor: 8,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 128,
+  };
+  deepEqual(scaling(llama3), {
+    type: "llama3",
+    factor: 8,
+    lowFrequencyFactor: 1,
+    highFrequencyFactor: 4,
+    originalLength: 128,
+  });
+  const yarn = { type: "yarn", factor: 4 };
+  deepEqual(scaling(yarn), {
+    type: "yarn",
+    factor: 4,
+    originalLength: 512,
+    betaFast: 32,
+    betaSlow: 1,
+    attentionFactor: 0.1 * Math.log(4) + 1,
+  });
+  const factorOf = (fields: Record<string, unknown>) => {
+    const found = scaling({ ...yarn, ...fields });
+    return found?.type === "yarn" ? found.attentionFactor : null;
+  };
+  equal(factorOf({ attention_factor: 1.25 }), 1.25);
+  equal(factorOf({ mscale: 1, mscale_all_dim: 1 }), 1);
+
+  refusesHf({ rope_scaling: 5 }, /"rope_scaling" must be an object, got 5/);
+  refusesHf({ rope_scaling: { type: "longrope", factor: 2 } }, /got "longrope"/);
+  refusesHf({ rope_scaling: { type: "linear" } }, /"factor" must be from 1 to \d+, got nothing/);
+  refusesHf({ rope_scaling: { type: "linear", factor: 0.5 } }, /"factor".*got 0.5/);
+  refusesHf({ rope_scaling: { ...llama3, low_freq_factor: 4 } }, /must be above the low one's 4/);
   refusesHf(
-    { rope_parameters: { ...rope, rope_type: "yarn" } },
-    /"rope_parameters" must be null.*yarn/,
+    { rope_scaling: { ...llama3, original_max_position_embeddings: undefined } },
+    /"original_max_position_embeddings" must be an integer/,
   );
+  refusesHf({ rope_scaling: { ...yarn, truncate: false } }, /"truncate" must be true/);
+});
+
+test("parseHfConfig knows what sets each architecture apart", () => {
+  const traits = (className: string, modelType: string, fields: Record<string, unknown> = {}) => {
+    const config = parseHfConfig(
+      { ...HF, architectures: [className], model_type: modelType, ...fields },
+      "c",
+    );
+    const { architecture, qkvBias, outputBias, qkNorm } = config;
+    equal(architecture, modelType);
+    return [qkvBias, outputBias, qkNorm];
+  };
+  deepEqual(traits("LlamaForCausalLM", "llama", { attention_bias: true }), [true, true, false]);
+  deepEqual(traits("MistralForCausalLM", "mistral"), [false, false, false]);
+  deepEqual(traits("Qwen2ForCausalLM", "qwen2"), [true, false, false]);
+  deepEqual(traits("Qwen3ForCausalLM", "qwen3"), [false, false, true]);
+  deepEqual(traits("InternLM2ForCausalLM", "internlm2", { bias: false }), [false, false, false]);
+  deepEqual(traits("InternLM2ForCausalLM", "internlm2", { bias: true }), [true, true, false]);
+});
+
+interface SeedModel {
+  readonly layers: number;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly kv: number;
+  readonly head_dim: number;
+  readonly ffn: number;
+  readonly vocab: number;
+  readonly rope_theta: number;
+  readonly rope_scaling?: Readonly<Record<string, unknown>> | string | null;
+  readonly max_pos: number;
+  readonly sliding: string | number | null;
+  readonly tied?: boolean;
+}
+
+test("the seed models' shapes are read as they are", {
+  skip: missing("facts/seed_models.json"),
+}, () => {
+  const families: [prefix: string, modelType: string, biases: boolean, norms: boolean][] = [
+    ["Llama-", "llama", false, false],
+    ["SmolLM2-", "llama", false, false],
+    ["Mistral-", "mistral", false, false],
+    ["Qwen2-", "qwen2", true, false],
+    ["Qwen2.5-", "qwen2", true, false],
+    ["Qwen3-", "qwen3", false, true],
+    ["InternLM2", "internlm2", false, false],
+  ];
+  let read = 0;
+  for (
+    const [name, seed] of Object.entries(
+      readJson<Record<string, SeedModel>>("facts/seed_models.json"),
+    )
+  ) {
+    const family = families.find(([prefix]) => name.startsWith(prefix));
+    // One is GLM, which is none of these; of one the facts refer to another's.
+    if (family === undefined || seed.layers === undefined) continue;
+    const [, modelType, biases, norms] = family;
+    const scaling = typeof seed.rope_scaling === "string" ? null : seed.rope_scaling ?? null;
+    const config = parseHfConfig({
+      model_type: modelType,
+      hidden_size: seed.hidden,
+      intermediate_size: seed.ffn,
+      num_hidden_layers: seed.layers,
+      num_attention_heads: seed.heads,
+      num_key_value_heads: seed.kv,
+      head_dim: seed.head_dim,
+      vocab_size: seed.vocab,
+      max_position_embeddings: seed.max_pos,
+      rope_theta: seed.rope_theta,
+      rope_scaling: scaling,
+      // Qwen's files have one, and say that it is not used.
+      sliding_window: seed.sliding === null ? null : 4096,
+      use_sliding_window: false,
+      tie_word_embeddings: seed.tied ?? false,
+    }, name);
+    const { qkvBias, qkNorm, trainedLength, headDim, numKvHeads, ropeScaling } = config;
+    deepEqual(
+      { qkvBias, qkNorm, trainedLength, headDim, numKvHeads, type: ropeScaling?.type ?? null },
+      {
+        qkvBias: biases,
+        qkNorm: norms,
+        trainedLength: seed.max_pos,
+        headDim: seed.head_dim,
+        numKvHeads: seed.kv,
+        type: scaling?.["rope_type"] ?? scaling?.["type"] ?? null,
+      },
+      name,
+    );
+    read++;
+  }
+  equal(read, 14);
+});
+
+test("a sliding window bounds the trained length, where the architecture slides", () => {
+  const lengths = (fields: Record<string, unknown>) => {
+    const { trainedLength, slidingWindow } = parseHfConfig(
+      { ...HF, architectures: undefined, ...fields },
+      "c",
+    );
+    return [trainedLength, slidingWindow];
+  };
+  deepEqual(lengths({ model_type: "mistral", sliding_window: null }), [512, undefined]);
+  deepEqual(lengths({ model_type: "mistral", sliding_window: 128 }), [128, 128]);
+  deepEqual(lengths({ model_type: "mistral", sliding_window: 4096 }), [512, undefined]);
+  const long = { model_type: "mistral", max_position_embeddings: 32768 };
+  deepEqual(lengths(long), [4096, 4096]);
+  deepEqual(lengths({ ...long, sliding_window: null }), [32768, undefined]);
+  const qwen = { model_type: "qwen2", sliding_window: 128, max_window_layers: 4 };
+  deepEqual(lengths({ ...qwen, use_sliding_window: false }), [512, undefined]);
+  deepEqual(lengths({ ...qwen, use_sliding_window: true }), [512, undefined]);
+  deepEqual(lengths({ ...qwen, use_sliding_window: true, max_window_layers: 0 }), [128, 128]);
+  refusesHf(
+    {
+      ...qwen,
+      architectures: undefined,
+      use_sliding_window: true,
+      max_window_layers: 2,
+    },
+    /"max_window_layers" must be 0, or all 4 layers/,
+  );
+  const { trainedLength } = parseGgufConfig(ggufTable({ "llama.attention.sliding_window": 1024 }));
+  equal(trainedLength, 1024);
 });
 
 test("parseHfConfig names what it does not support", () => {
   refusesHf(
-    { architectures: ["MistralForCausalLM"], model_type: "mistral" },
-    /must be LlamaForCausalLM.*MistralForCausalLM.*"mistral"/,
+    { architectures: ["GemmaForCausalLM"], model_type: "gemma" },
+    /must be LlamaForCausalLM, MistralForCausalLM.*GemmaForCausalLM.*"gemma"/,
   );
   refusesHf(
     { architectures: ["LlamaForSequenceClassification"] },
@@ -118,17 +294,12 @@ test("parseHfConfig names what it does not support", () => {
     /got nothing \(model_type nothing\)/,
   );
   refusesHf(
-    { attention_bias: true },
-    /"attention_bias" must be false: biases are not supported, got true/,
+    { architectures: ["MistralForCausalLM"], model_type: "mistral", attention_bias: true },
+    /"attention_bias" must be false: such biases are not supported, got true/,
   );
+  refusesHf({ attention_bias: 1 }, /"attention_bias" must be true or false, got 1/);
   refusesHf({ mlp_bias: true }, /"mlp_bias" must be false/);
   refusesHf({ hidden_act: "gelu" }, /"hidden_act" must be "silu", got "gelu"/);
-  refusesHf(
-    { rope_scaling: { rope_type: "llama3", factor: 8 } },
-    /"rope_scaling" must be null.*"llama3"/,
-  );
-  refusesHf({ rope_scaling: { type: "linear", factor: 2 } }, /"linear"/);
-  refusesHf({ rope_scaling: 5 }, /"rope_scaling" must be null/);
   refusesHf({ partial_rotary_factor: 0.5 }, /"partial_rotary_factor" must be 1/);
   refusesHf(
     { quantization_config: { quant_method: "awq" } },
@@ -136,16 +307,22 @@ test("parseHfConfig names what it does not support", () => {
   );
 });
 
-test("parseHfConfig refuses the real configurations that it would compute wrongly", {
+test("parseHfConfig reads the makers' own files", {
   skip: missing("facts/meta-llama-3.2-1B-Instruct.json", "facts/mistral-7B-instruct-v0.3.json"),
 }, () => {
-  throws(
-    () => parseHfConfig(readJson("facts/meta-llama-3.2-1B-Instruct.json"), "c"),
-    /"rope_scaling" must be null.*llama3/,
-  );
-  throws(
-    () => parseHfConfig(readJson("facts/mistral-7B-instruct-v0.3.json"), "c"),
-    /must be LlamaForCausalLM.*"mistral"/,
+  const llama = parseHfConfig(readJson("facts/meta-llama-3.2-1B-Instruct.json"), "c");
+  deepEqual(llama.ropeScaling, {
+    type: "llama3",
+    factor: 32,
+    lowFrequencyFactor: 1,
+    highFrequencyFactor: 4,
+    originalLength: 8192,
+  });
+  equal(llama.trainedLength, 131072);
+  const mistral = parseHfConfig(readJson("facts/mistral-7B-instruct-v0.3.json"), "c");
+  deepEqual(
+    [mistral.architecture, mistral.headDim, mistral.trainedLength, mistral.slidingWindow],
+    ["mistral", 128, 32768, undefined],
   );
 });
 
@@ -226,6 +403,7 @@ function ggufTable(
 
 test("parseGgufConfig reads what stories260K says, and has defaults for what it does not", () => {
   const expected: LlamaConfig = {
+    architecture: "llama",
     hiddenSize: 64,
     intermediateSize: 172,
     numLayers: 5,
@@ -235,6 +413,9 @@ test("parseGgufConfig reads what stories260K says, and has defaults for what it 
     vocabSize: 512,
     rmsNormEpsilon: 1e-5,
     ropeTheta: 10000,
+    qkvBias: false,
+    outputBias: false,
+    qkNorm: false,
     trainedLength: 2048,
     tiedEmbeddings: true,
     bosToken: 1,
@@ -259,10 +440,14 @@ test("parseGgufConfig reads what stories260K says, and has defaults for what it 
 
 test("parseGgufConfig names what it does not support", () => {
   const faults: [Record<string, MetadataValue | undefined>, RegExp][] = [
-    [{ "general.architecture": "gpt2" }, /"general.architecture" must be "llama", got "gpt2"/],
+    [
+      { "general.architecture": "gpt2" },
+      /"general.architecture" must be one of "llama", .*, got "gpt2"/,
+    ],
     [{ "general.architecture": undefined }, /got nothing/],
-    [{ "llama.rope.scaling.type": "yarn" }, /"llama.rope.scaling.type" must be "none".*"yarn"/],
-    [{ "llama.rope.scale_linear": 2 }, /"llama.rope.scale_linear" must be 1/],
+    [{ "llama.rope.scaling.type": "longrope" }, /"none", "linear" or "yarn", got "longrope"/],
+    [{ "llama.rope.scale_linear": -2 }, /"rope.scale_linear" must be from 0/],
+    [{ "llama.rope.scaling.attn_factor": 2 }, /"llama.rope.scaling.attn_factor" must be 1/],
     [{ "llama.expert_count": 8 }, /mixtures of experts are not supported, got 8/],
     [{ "split.count": 3 }, /split over several files is not supported, got 3/],
     [{ "llama.rope.dimension_count": 4 }, /"llama.rope.dimension_count" must be 8/],
@@ -289,9 +474,61 @@ test("parseGgufConfig names what it does not support", () => {
     });
   }
   throws(
-    () => parseGgufConfig(ggufTable({}, ["rope_freqs.weight"])),
-    /"rope_freqs.weight" must be absent/,
+    () => parseGgufConfig(ggufTable({}, ["rope_factors_long.weight"])),
+    /"rope_factors_long.weight" must be absent: longrope/,
   );
+});
+
+test("parseGgufConfig reads scalings and biases", () => {
+  const scaling = (fields: Record<string, MetadataValue>) =>
+    parseGgufConfig(ggufTable(fields)).ropeScaling;
+  equal(scaling({ "llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4 }), undefined);
+  const linear = { type: "linear", factor: 4 };
+  deepEqual(scaling({ "llama.rope.scale_linear": 4 }), linear);
+  deepEqual(scaling({ "llama.rope.scaling.factor": 4 }), linear);
+  deepEqual(
+    scaling({
+      "llama.rope.scaling.type": "yarn",
+      "llama.rope.scaling.factor": 4,
+      "llama.rope.scaling.original_context_length": 512,
+    }),
+    {
+      type: "yarn",
+      factor: 4,
+      originalLength: 512,
+      betaFast: 32,
+      betaSlow: 1,
+      attentionFactor: 0.1 * Math.log(4) + 1,
+    },
+  );
+  const { qkvBias, outputBias } = parseGgufConfig(
+    ggufTable({}, ["blk.0.attn_q.bias", "blk.0.attn_output.bias"]),
+  );
+  deepEqual([qkvBias, outputBias], [true, true]);
+});
+
+test("GGUF's factors of frequencies are read, or refused", async () => {
+  const factors = new Float32Array([1, 2.5, 8, 32]);
+  const tensor = (fields: Partial<TensorInfo> = {}): TensorTable => {
+    const source = fromBytes(new Uint8Array(factors.buffer), "x.gguf");
+    const name = "rope_freqs.weight";
+    const info = { name, dtype: "F32", shape: [4], source, byteOffset: 0, byteLength: 16 };
+    return { ...ggufTable({}), tensors: new Map([[name, { ...info, ...fields }]]) };
+  };
+  const linear = { type: "linear", factor: 2 } as const;
+  equal(await readFactors(ggufTable({}), 4, undefined), undefined);
+  equal(await readFactors(ggufTable({}), 4, linear), linear);
+  deepEqual(await readFactors(tensor(), 4, undefined), {
+    type: "factors",
+    factors: [1, 2.5, 8, 32],
+  });
+  await rejects(readFactors(tensor(), 4, linear), /must be absent where the metadata scales/);
+  await rejects(readFactors(tensor(), 8, undefined), /must be F32 \[8\], got F32 \[4\]/);
+  await rejects(readFactors(tensor({ dtype: "F16" }), 4, undefined), /got F16/);
+  for (const wrong of [0, -1, NaN, Infinity]) {
+    factors[2] = wrong;
+    await rejects(readFactors(tensor(), 4, undefined), /factors above 0 and up to/);
+  }
 });
 
 test("configurations of arbitrary values are read or refused, never anything else", () => {
@@ -303,6 +540,8 @@ test("configurations of arbitrary values are read or refused, never anything els
     "rope_parameters",
     "quantization_config",
     "hidden_act",
+    "sliding_window",
+    "attention_bias",
   ];
   fc.assert(
     fc.property(
@@ -316,7 +555,15 @@ test("configurations of arbitrary values are read or refused, never anything els
   );
   fc.assert(
     fc.property(
-      fc.dictionary(fc.constantFrom(...Object.keys(GGUF), "llama.vocab_size"), value),
+      fc.dictionary(
+        fc.constantFrom(
+          ...Object.keys(GGUF),
+          "llama.vocab_size",
+          "llama.rope.scaling.type",
+          "llama.rope.scaling.factor",
+        ),
+        value,
+      ),
       (fields) => {
         readsOrRefuses(() => parseGgufConfig(ggufTable(fields as Record<string, MetadataValue>)));
       },

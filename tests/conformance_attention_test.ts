@@ -4,7 +4,7 @@ import { deepEqual, ok } from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Backend, KvFormat, Selection } from "../src/backend/backend.ts";
-import { createRope } from "../src/reattention/rope.ts";
+import { createRope, type RopeScaling } from "../src/reattention/rope.ts";
 import { fitScope, type Scope, type ScopeConfig } from "../src/reattention/scope.ts";
 import { backends, machines, reference } from "./support/backends.ts";
 import { append, type HeadShape, storeOf, tensorOf } from "./support/handles.ts";
@@ -306,6 +306,7 @@ interface AttendCase {
   readonly config: ScopeConfig | null;
   readonly positions: ScopeConfig["positions"];
   readonly seed: number;
+  readonly scaling?: RopeScaling;
 }
 
 function attendInputs({ shape, format, scope, queries, seed }: AttendCase) {
@@ -324,7 +325,7 @@ function attendOn(backend: Backend, each: AttendCase): Promise<Float32Array> {
   const cols = shape.numHeads * shape.headDim;
   using store = storeOf(backend, shape, { format, chunkSize }, key, value, 37);
   using q = tensorOf(backend, queries, cols, query);
-  const rope = createRope(1e4, shape.headDim);
+  const rope = createRope(1e4, shape.headDim, each.scaling);
   const selection = config && backend.select(store, 0, q, scope, config);
   return outputOf(
     backend,
@@ -407,6 +408,34 @@ for (const { label, open } of machines) {
     });
   }
 
+  test(`${label}: attention with scaled frequencies and yarn's factor matches the reference`, async () => {
+    using backend = await open();
+    const length = 700;
+    for (const shape of SHAPES) {
+      for (
+        const scaling of [
+          { type: "linear", factor: 4 },
+          { type: "yarn", factor: 4, originalLength: 128 },
+          { type: "yarn", factor: 4, originalLength: 128, attentionFactor: 0.5 },
+        ] as const
+      ) {
+        for (const queries of [1, 40]) {
+          await assertAttendsLikeReference(backend, {
+            shape,
+            queries,
+            scaling,
+            scope: { globalEnd: length, localStart: length, length },
+            config: null,
+            chunkSize: 64,
+            format: "f32",
+            positions: "sequence",
+            seed: 5,
+          });
+        }
+      }
+    }
+  });
+
   test(`${label}: attention over any scope matches the reference`, async () => {
     using backend = await open();
     const cases = fc.record({
@@ -444,6 +473,66 @@ for (const { label, open } of machines) {
     );
     await fc.assert(property, { seed: 21, numRuns: 80 });
   });
+
+  for (const group of [1, 3, 4, 7]) {
+    test(`${label}: a few rows of ${group} query heads a KV head match the reference`, async () => {
+      using backend = await open();
+      for (const [index, headDim] of [6, 64, 80, 128].entries()) {
+        for (const queries of [1, 2, 3, 4, 5]) {
+          await assertAttendsLikeReference(backend, {
+            shape: { numHeads: 2 * group, numKvHeads: 2, headDim },
+            queries,
+            scope: { globalEnd: 7, localStart: 7, length: 50 + queries },
+            config: null,
+            chunkSize: 16,
+            format: KV_FORMATS[(index + queries) % 2]!,
+            positions: "scope",
+            seed: queries,
+          });
+        }
+      }
+    });
+  }
+
+  // What is gathered at once, turned from one place, and attended to by one thread.
+  for (const edge of [24, 384, 2304]) {
+    test(`${label}: a few rows match the reference where the scope has about ${edge} tokens`, async () => {
+      using backend = await open();
+      for (const length of [edge - 1, edge, edge + 1, edge + 5]) {
+        for (const queries of [1, 2, 3]) {
+          await assertAttendsLikeReference(backend, {
+            shape: { numHeads: 3, numKvHeads: 1, headDim: 6 },
+            queries,
+            scope: { globalEnd: length, localStart: length, length },
+            config: null,
+            chunkSize: 256,
+            format: KV_FORMATS[length % 2]!,
+            positions: "scope",
+            seed: length,
+          });
+        }
+      }
+    });
+  }
+
+  for (const positions of ["scope", "sequence"] as const) {
+    test(`${label}: a few rows match the reference with a list for each KV head, ${positions} positions`, async () => {
+      using backend = await open();
+      // The lists end on both sides of 2304 tokens: KV heads differ in how many pieces they have.
+      for (const [index, globalEnd] of [0, 900, 1000].entries()) {
+        await assertAttendsLikeReference(backend, {
+          shape: { numHeads: 6, numKvHeads: 3, headDim: 8 },
+          queries: 1 + index,
+          scope: { globalEnd, localStart: 2000, length: 3300 },
+          config: { ...EXACT, sharing: "kvHead", topK: 5, maxSpans: 8, spanSize: 14 },
+          chunkSize: 48,
+          format: KV_FORMATS[index % 2]!,
+          positions,
+          seed: index,
+        });
+      }
+    });
+  }
 
   test(`${label}: true positions are as exact at 100,000 tokens as at the start`, async () => {
     const shape = { numHeads: 2, numKvHeads: 1, headDim: 8 };

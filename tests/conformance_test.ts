@@ -92,6 +92,8 @@ for (const { label, open } of backends) {
       () => backend.matmul(wide, tall, weight),
       () => backend.swiGlu(x, x, tall),
       () => backend.add(x, wide, x),
+      () => backend.addBias(x, x, weight),
+      () => backend.addBias(wide, wide, gain),
       () => backend.append(store, 0, 0, x, x),
       () => backend.attend(x, x, store, 0, scope, null, rope, "scope"),
       () => backend.attend(x, wide, store, 0, scope, null, rope, "scope"),
@@ -251,6 +253,41 @@ for (const { label, open } of machines) {
           (out) => backend.rmsNorm(out, row, gain, 1e-5),
         );
         deepEqual(one, all.slice(r * cols, (r + 1) * cols));
+      }
+    }
+  });
+
+  test(`${label}: a short gain norms each part of a row as a row of its own`, async () => {
+    using backend = await open();
+    for (const [part, parts, rows] of [[4, 1, 3], [8, 3, 1], [64, 5, 7], [128, 2, 4]] as const) {
+      using gain = await backend.weight(randomWeight(5, "f32", 1, part).source);
+      const values = uniform(6, rows * parts * part);
+      using whole = tensorOf(backend, rows, parts * part, values);
+      using single = tensorOf(backend, rows * parts, part, values);
+      const norm = (x: typeof whole) =>
+        outputOf(backend, x.rows, x.cols, (out) => backend.rmsNorm(out, x, gain, 1e-5));
+      deepEqual(await norm(whole), await norm(single));
+    }
+  });
+
+  test(`${label}: addBias adds the same row to each, in place too`, async () => {
+    using backend = await open();
+    for (const [rows, cols] of [[1, 1], [1, 3], [3, 5], [7, 64], [65, 7], [513, 3]] as const) {
+      const values = uniform(rows, rows * cols);
+      for (const format of FORMATS) {
+        const { source, values: row } = randomWeight(cols, format, 1, cols);
+        using bias = await backend.weight(source);
+        using x = tensorOf(backend, rows, cols, values);
+        const expected = values.map((value, i) => value + row[i % cols]!);
+        deepEqual(
+          await outputOf(backend, rows, cols, (out) => backend.addBias(out, x, bias)),
+          expected,
+        );
+        const inPlace = await outputOf(backend, rows, cols, (out) => {
+          backend.copy(out, x);
+          backend.addBias(out, out, bias);
+        });
+        deepEqual(inPlace, expected);
       }
     }
   });

@@ -344,7 +344,7 @@ test("the hostile files are refused, each with its reason", {
   const reasons: [string, RegExp][] = [
     ["empty.gguf", /"llama.vocab_size" must be an integer/],
     ["truncated.gguf", /must be within the file's 122 bytes/],
-    ["every_metadata_type.gguf", /"general.architecture" must be "llama", got nothing/],
+    ["every_metadata_type.gguf", /"general.architecture" must be one of .*, got nothing/],
     ["tiny.safetensors", /config.json must be beside the weights/],
   ];
   for (const [name, reason] of reasons) {

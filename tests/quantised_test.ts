@@ -5,8 +5,7 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import type { Backend } from "../src/backend/backend.ts";
-import { type ByteDots, probeByteDots } from "../src/backend/wasm/quantised.ts";
-import { openWasmBackend } from "../src/backend/wasm/backend.ts";
+import { probeByteDots } from "../src/backend/wasm/quantised.ts";
 import { Llama } from "../src/llama/llama.ts";
 import { openModelFiles } from "../src/llama/model_files.ts";
 import { argmax } from "../src/llama/sampler.ts";
@@ -14,10 +13,20 @@ import { loadWeights } from "../src/llama/weights.ts";
 import { KvCache } from "../src/reattention/kv_cache.ts";
 import { createRope } from "../src/reattention/rope.ts";
 import { FULL_ATTENTION } from "../src/reattention/scope.ts";
-import { compileKernels, hasRelaxedSimd, instantiateKernels } from "../wasm/loader.ts";
+import { hasRelaxedSimd } from "../wasm/loader.ts";
 import { backends, reference } from "./support/backends.ts";
 import { tensorOf, weightSource } from "./support/handles.ts";
 import { assertNear, outputOf, u } from "./support/outputs.ts";
+import {
+  canShare,
+  kernelsOf,
+  multiply,
+  quantize,
+  taken,
+  valueOfF16,
+  type Way,
+  ways,
+} from "./support/quantised.ts";
 import { mulberry32, uniform } from "./support/random.ts";
 import { missing, readJson, sharedUrl } from "./support/shared.ts";
 
@@ -32,13 +41,6 @@ interface Blocks {
   readonly bytes: Uint8Array;
   readonly numbers: Int8Array; // [rows, cols]
   readonly scales: Float64Array; // [rows, cols / 32]
-}
-
-function valueOfF16(bits: number): number {
-  const exponent = bits >> 10 & 31;
-  const fraction = bits & 1023;
-  const size = exponent === 0 ? fraction / 1024 : 1 + fraction / 1024;
-  return (bits < 0x8000 ? 1 : -1) * size * 2 ** (Math.max(exponent, 1) - 15);
 }
 
 /** @param halves The scales' bits, one a block. */
@@ -80,26 +82,6 @@ function weightOf(format: Format, rows: number, cols: number, { bytes }: Blocks)
 
 const { fround } = Math;
 
-function roundTiesToEven(x: number): number {
-  const low = Math.floor(x);
-  const rest = x - low;
-  return rest > 0.5 || (rest === 0.5 && low % 2 !== 0) ? low + 1 : low;
-}
-
-/** Activations as int8, 32 at a time. */
-function quantize(x: Float32Array): { numbers: Int8Array; scales: Float32Array } {
-  const numbers = new Int8Array(x.length);
-  const scales = new Float32Array(x.length / 32);
-  for (let b = 0; b < scales.length; b++) {
-    const block = x.subarray(32 * b, 32 * b + 32);
-    const largest = block.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
-    scales[b] = largest / 127;
-    const inverse = largest > 2 ** -100 ? fround(127 / largest) : 0;
-    block.forEach((value, i) => numbers[32 * b + i] = roundTiesToEven(fround(value * inverse)));
-  }
-  return { numbers, scales };
-}
-
 /** Exact sums within a block; each product of a sum and two scales rounded as f32 is, and the sum of them. */
 function product(x: Float32Array, { numbers, scales }: Blocks, cols: number): Float32Array {
   const rows = x.length / cols;
@@ -123,52 +105,6 @@ function product(x: Float32Array, { numbers, scales }: Blocks, cols: number): Fl
   return out;
 }
 
-// --- all ways to multiply bytes that run here ---
-
-interface Way {
-  readonly label: string;
-  readonly dots: ByteDots;
-  /** Whether all bytes can be multiplied so on this engine; else only those within 7 bits. */
-  readonly whole: boolean;
-  open(threads?: number): Promise<Backend>;
-}
-
-async function kernelsOf(relaxed: boolean) {
-  const memory = new WebAssembly.Memory({ initial: 64, maximum: 65535 });
-  const module = await compileKernels({ relaxed, shared: false });
-  return { memory, kernels: await instantiateKernels(module, memory) };
-}
-
-async function waysHere(): Promise<Way[]> {
-  const way = (label: string, relaxed: boolean, dots: ByteDots, whole: boolean): Way => ({
-    label,
-    dots,
-    whole,
-    open: async (threads = 1) =>
-      openWasmBackend(
-        { threads, module: await compileKernels({ relaxed, shared: threads > 1 }) },
-        { dots },
-      ),
-  });
-  const plain = way("plain SIMD", false, { exact: false, offset: 0 }, true);
-  if (!hasRelaxedSimd()) return [plain];
-  const found = probeByteDots((await kernelsOf(true)).kernels);
-  const { exact, offset } = found;
-  return [
-    plain,
-    way("sums of pairs", true, { exact: false, offset }, true),
-    // Where the engine's dot saturates, weights below 0 plus 128 are within the 7 bits it can do.
-    way("dots of four bytes", true, { exact: true, offset: exact ? offset : 128 }, exact),
-  ];
-}
-
-const ways = await waysHere();
-
-/** The one that the backend would take by itself, or one as good. */
-const taken = ways.findLast(({ whole }) => whole)!;
-
-const canShare = typeof SharedArrayBuffer === "function" && typeof Worker === "function";
-
 /** Blocks whose numbers are such as a way can do. */
 function blocksFor(way: Way, seed: number, format: Format, rows: number, cols: number): Blocks {
   const blocks = randomBlocks(seed, format, rows, cols);
@@ -176,17 +112,6 @@ function blocksFor(way: Way, seed: number, format: Format, rows: number, cols: n
   const { bytes } = blocks;
   for (let i = 0; i < bytes.length; i++) if (i % 34 >= 2) bytes[i]! |= 0x80;
   return { ...blocks, numbers: blocks.numbers.map((number) => number | -128) };
-}
-
-async function multiply(
-  on: Backend,
-  source: ReturnType<typeof weightOf>,
-  x: Float32Array,
-): Promise<Float32Array> {
-  using weight = await on.weight(source);
-  const rows = x.length / source.cols;
-  using input = tensorOf(on, rows, source.cols, x);
-  return await outputOf(on, rows, source.rows, (out) => on.matmul(out, input, weight));
 }
 
 // --- what blocks stand for ---
@@ -676,4 +601,22 @@ test("TinyStories-656K in q4_0 predicts much as it does in f16", {
     });
   }
   equal(argmax(results[0]!), argmax(results[1]!));
+});
+
+test("stories260K in q5_0 predicts as its weights do in float64", {
+  skip: missing("models/stories260K/stories260K-q5_0.gguf"),
+}, async () => {
+  const results: Float32Array[] = [];
+  for (const { open } of [reference, taken]) {
+    using backend = await open();
+    const model = "models/stories260K/stories260K-q5_0.gguf";
+    await logitsOf(backend, model, [1, 80, 147, 201, 282, 57], (logits) => {
+      results.push(logits);
+      return null;
+    });
+  }
+  const [expected, actual] = results.map((logits) => logSoftmax(logits));
+  const divergence = expected!.reduce((sum, p, i) => sum + Math.exp(p) * (p - actual![i]!), 0);
+  ok(divergence <= 2e-3, `the divergence is ${divergence}`);
+  equal(argmax(results[1]!), argmax(results[0]!));
 });

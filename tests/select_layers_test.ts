@@ -79,7 +79,10 @@ test("a session takes its layers from its options, else the profile, else all of
   const profile = { ...model.profile!, selectLayers: [2] };
   const layersOf = (options: SessionOptions, from: typeof profile | null = profile) => {
     const { llama, backend, tokenizer } = model;
-    using session = new Session({ llama, backend, tokenizer, profile: from }, options);
+    using session = new Session(
+      { llama, backend, tokenizer, profile: from, chat: null, endTokens: [] },
+      options,
+    );
     using fork = session.fork();
     deepEqual(fork.selectLayers, session.selectLayers);
     using other = session.fork({ selectLayers: [0] });

@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import type { Backend, KvStoreOptions } from "../src/backend/backend.ts";
 import { writeHaystack } from "../src/cli/haystack.ts";
 import { SessionFileError } from "../src/errors.ts";
 import { fromBytes } from "../src/files/byte_source.ts";
@@ -199,22 +198,6 @@ for (const { label, open } of backends) {
   }
 }
 
-/** The model with a cache that cannot grow as it likes. */
-function narrow(options: KvStoreOptions): { session: () => Session } {
-  const backend = new Proxy(model.backend, {
-    get(target, key: keyof Backend) {
-      if (key === "kvStore") {
-        return (shape: Parameters<Backend["kvStore"]>[0], given: KvStoreOptions) =>
-          target.kvStore(shape, { ...given, ...options });
-      }
-      const value = target[key] as unknown;
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-  });
-  const { llama, tokenizer, profile, identity } = model;
-  return { session: () => new Session({ llama, tokenizer, profile, identity, backend }) };
-}
-
 test("spilled values are in the file, from which they need no spilling", async () => {
   using whole = await sessionOf(2300);
   let spilled = new Uint8Array(0);
@@ -228,7 +211,7 @@ test("spilled values are in the file, from which they need no spilling", async (
     read: (byteOffset: number, target: Uint8Array) =>
       target.set(spilled.subarray(byteOffset, byteOffset + target.length)),
   };
-  using session = narrow({ cacheBytes: 4_600_000, spill }).session();
+  using session = model.session({ cacheBytes: 4_600_000, spill });
   await session.prefill(await tokensOf(whole));
   ok(spilled.length > 0);
   using other = await restored(session);
@@ -238,7 +221,7 @@ test("spilled values are in the file, from which they need no spilling", async (
 });
 
 test("forgotten chunks stay forgotten, and what goes on does not miss them more", async () => {
-  using session = narrow({ cacheBytes: 2_700_000, forget: "oldest" }).session();
+  using session = model.session({ cacheBytes: 4_000_000, forget: "oldest" });
   await session.prefill(model.tokenizer.encode(story).subarray(0, 3000));
   const bytes = await savedBytes(session);
   const [[start, end]] = headerOf(bytes).json.cache.forgotten;
@@ -323,10 +306,11 @@ test("a path that cannot be written is refused, and no litter stays", async () =
 });
 
 test("a model without an identity saves and restores nothing", async () => {
-  const { llama, tokenizer, profile, backend } = model;
-  using session = new Session({ llama, tokenizer, profile, backend });
+  const { llama, tokenizer, profile, chat, endTokens, backend } = model;
+  const nobody = { llama, tokenizer, profile, chat, endTokens, backend };
+  using session = new Session(nobody);
   await rejects(session.save(join(folder, "nobody")), /must have an identity/);
-  await rejects(Session.restore({ llama, tokenizer, profile, backend }, folder), /identity/);
+  await rejects(Session.restore(nobody, folder), /identity/);
 });
 
 /** The embedded model's files, one of them changed. */

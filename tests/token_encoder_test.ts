@@ -88,6 +88,29 @@ for (const name of names) {
     },
   );
 
+  test(
+    `TokenEncoder forks anywhere in ${name}'s text, and neither disturbs the other`,
+    { skip },
+    () => {
+      const tokenizer = tokenizerOf(name);
+      fc.assert(
+        fc.property(anyText, cuts, fc.constantFrom(1, 7, 50), (text, places, batchLength) => {
+          const parts = cutAt(text, places);
+          const encoder = new TokenEncoder(tokenizer, { batchLength });
+          const tokens: number[] = [];
+          parts.forEach((part, i) => {
+            tokens.push(...encoder.push(part).tokens);
+            const begun = encodeParts(tokenizer, parts.slice(0, i + 1), { batchLength });
+            const { tokens: rest } = encoder.fork().flush();
+            deepEqual([...tokens, ...rest], begun.tokens);
+          });
+          deepEqual([...tokens, ...encoder.flush().tokens], [...tokenizer.encode(text)]);
+        }),
+        { ...options, numRuns: 60 },
+      );
+    },
+  );
+
   test(`TokenEncoder says where each of ${name}'s tokens starts in the text`, { skip }, () => {
     const tokenizer = tokenizerOf(name);
     fc.assert(
@@ -225,3 +248,35 @@ test("TokenEncoderStream encodes what is piped through it", {
   await written;
   same(tokens, tokenizer.encode(text), "sample");
 });
+
+for (
+  const [name, before, after] of [
+    ["llama3", "<|begin_of_text|>Hello<|reserved_special_token_1|>\n\n", " \n<|end_of_text|>\n\n"],
+    ["qwen2", "<|im_start|>user\né", "<|im_end|>\n<|im_start|>assistant\n"],
+    ["gpt2", " [INST] ", " [/INST]"],
+    ["llama2", "[INST] <<SYS>>", " 👍[/INST]"],
+    ["tinyStories", "Once", " upon"],
+  ] as const
+) {
+  test(`markup around ${name}'s input is encoded as one with it, and has none of its bytes`, {
+    skip: missingTokenizer(name),
+  }, () => {
+    const tokenizer = tokenizerOf(name);
+    fc.assert(
+      fc.property(anyText, cuts, (any, cuts) => {
+        // Marks would join the markup under a normalization; white space at the end, what follows.
+        const text = `a${any.toWellFormed().replaceAll(/<[|/a-z]/g, "")}z`;
+        const encoder = new TokenEncoder(tokenizer, { special: false, batchLength: 9 });
+        encoder.pushMarkup(before);
+        const batches = cutAt(text, cuts).map((part) => encoder.push(part));
+        encoder.pushMarkup(after);
+        batches.push(encoder.flush());
+        const tokens = batches.flatMap((batch) => [...batch.tokens]);
+        deepEqual(tokens, [...tokenizer.encode(before + text + after)]);
+        ok(batches.every(({ byteLength }) => byteLength >= 0));
+        equal(batches.reduce((sum, batch) => sum + batch.byteLength, 0), utf8.encode(text).length);
+      }),
+      { ...options, numRuns: 60 },
+    );
+  });
+}

@@ -88,6 +88,36 @@ test("results have the same bits on 1, 2 and 3 threads", threadsSkip, async () =
   }
 });
 
+test(
+  "a few rows over a long scope have the same bits on 1, 2 and 3 threads",
+  threadsSkip,
+  async () => {
+    const length = 6000;
+    const attendAll = async (backend: Backend): Promise<Float32Array[]> => {
+      const kvSize = length * SHAPE.numKvHeads * SHAPE.headDim;
+      const options = { format: "i16", chunkSize: 256 } as const;
+      using store = storeOf(backend, SHAPE, options, uniform(4, kvSize), uniform(5, kvSize));
+      const results: Float32Array[] = [];
+      for (const rows of [1, 2, 5, 6]) {
+        const cols = SHAPE.numHeads * SHAPE.headDim;
+        using query = tensorOf(backend, rows, cols, uniform(rows, rows * cols));
+        using out = backend.tensor(rows, cols);
+        const scope = { globalEnd: length, localStart: length, length };
+        const rope = createRope(10000, SHAPE.headDim);
+        backend.attend(out, query, store, 0, scope, null, rope, "scope");
+        results.push(await backend.read(out));
+      }
+      return results;
+    };
+    using alone = await openBackend("wasm", { threads: 1 });
+    const expected = await attendAll(alone);
+    for (const threads of [2, 3]) {
+      using crew = await openBackend("wasm", { threads });
+      for (let i = 0; i < 3; i++) deepEqual(await attendAll(crew), expected);
+    }
+  },
+);
+
 test("workers that went for want of work come back", threadsSkip, async () => {
   using backend = await openBackend("wasm", { threads: 2 });
   using alone = await openBackend("wasm", { threads: 1 });
@@ -299,7 +329,9 @@ test("chunks of forks, truncations and disposed stores are given back", async ()
   equal(backend.byteLength, channels + 4 * chunkBytes);
   const forks: KvStore[] = lengths.map((length) => store.fork(length));
   forks.forEach((fork, i) => equal(fork.byteLength, Math.ceil(lengths[i]! / 32) * chunkBytes));
-  // Only the partial last chunks are new.
+  equal(backend.byteLength, 4 * chunkBytes + (1 + forks.length) * channels);
+  // Where a fork goes on, its partial last chunk becomes its own.
+  forks.forEach((fork, i) => fork.reserve(Math.ceil(lengths[i]! / 32) * 32));
   equal(backend.byteLength, 4 * chunkBytes + 5 * chunkBytes + (1 + forks.length) * channels);
   store.truncate(33);
   equal(store.byteLength, 2 * chunkBytes);

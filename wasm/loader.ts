@@ -28,6 +28,38 @@ export interface Kernels {
     end: number,
   ): void;
   attendScratchBytes(partRows: number, group: number, headDim: number): number;
+  attendFew(
+    states: number,
+    query: number,
+    segments: number,
+    ends: number,
+    rope: number,
+    scratch: number,
+    layout: number,
+    channels: number,
+    stride: number,
+    segmentsStride: number,
+    endsStride: number,
+    headDim: number,
+    group: number,
+    rows: number,
+    pieceTokens: number,
+    pieces: number,
+    start: number,
+    end: number,
+  ): void;
+  attendFewScratchBytes(queries: number, headDim: number): number;
+  attendFewStateBytes(items: number, queries: number, headDim: number): number;
+  attendMerge(
+    out: number,
+    states: number,
+    stride: number,
+    heads: number,
+    headDim: number,
+    group: number,
+    rows: number,
+    pieces: number,
+  ): void;
   matmul(
     out: number,
     x: number,

@@ -18,14 +18,23 @@ export interface LlamaCpp {
   prefill(tokens: readonly number[]): Promise<number>;
   /** Seconds to generate `count` tokens after others. */
   decode(tokens: readonly number[], count: number): Promise<number>;
+  /** Logits f32[vocabSize] after each of the last tokens of a text (default: all), from nothing. */
+  logits(tokens: readonly number[], last?: number): Promise<Float32Array[]>;
+  /** Loads another file in its place. */
+  load(path: string): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Loads a GGUF file; null, said aloud, where that cannot be. */
+/**
+ * Loads a GGUF file; null, said aloud, where that cannot be.
+ *
+ * @param exact Whether attention computes in f32 with a cache in f32, instead of f16.
+ */
 export async function openLlamaCpp(
   path: string,
   contextSize: number,
   threads: number,
+  exact = false,
 ): Promise<LlamaCpp | null> {
   const bindings = peerFile("node-llama-cpp", "dist/index.js");
   if (bindings === null) return null;
@@ -33,16 +42,20 @@ export async function openLlamaCpp(
     const child = await startChild("node", [SCRIPT, bindings.href], {
       BENCH_THREADS: String(threads),
     });
-    try {
+    const load = async (path: string) => {
       const loaded = await child.ask<{ threads: number }>({
         question: "load",
         path,
         contextSize,
         threads,
+        exact,
       });
       if (loaded.threads !== threads) {
         throw new Error(`it has ${loaded.threads} of the ${threads} threads asked for`);
       }
+    };
+    try {
+      await load(path);
     } catch (error) {
       await child.close();
       throw error;
@@ -64,6 +77,15 @@ export async function openLlamaCpp(
         }
         return answer.seconds;
       },
+      async logits(tokens, last = tokens.length) {
+        const { rows } = await child.ask<{ rows: number[][] }>({
+          question: "logits",
+          tokens,
+          last,
+        });
+        return rows.map((row) => Float32Array.from(row));
+      },
+      load,
       close: () => child.close(),
     };
   } catch (error) {

@@ -11,13 +11,21 @@ const llama = await getLlama({
   logLevel: "error",
   maxThreads: Number(process.env.BENCH_THREADS),
 });
+let model = null;
 let sequence = null;
 const questions = {
-  async load({ path, contextSize, threads }) {
-    const model = await llama.loadModel({ modelPath: path, gpuLayers: 0 });
+  async load({ path, contextSize, threads, exact }) {
+    await model?.dispose();
+    model = await llama.loadModel({ modelPath: path, gpuLayers: 0 });
     const context = await model.createContext({
       contextSize,
       batchSize: 512,
+      // Logits are compared: what is rounded besides would only blur.
+      ...exact && {
+        experimentalKvCacheKeyType: "F32",
+        experimentalKvCacheValueType: "F32",
+        flashAttention: false,
+      },
       threads: { ideal: threads, min: threads },
     });
     sequence = context.getSequence();
@@ -28,6 +36,21 @@ const questions = {
     const start = performance.now();
     await sequence.evaluateWithoutGeneratingNewTokens(tokens);
     return { seconds: (performance.now() - start) / 1000 };
+  },
+  async logits({ tokens, last }) {
+    await sequence.clearHistory();
+    const wanted = { generateNext: { logits: true } };
+    const first = tokens.length - last;
+    const results = await sequence.controlledEvaluate(
+      tokens.map((token, i) => i < first ? token : [token, wanted]),
+    );
+    // By the likeliest first; told by token.
+    const rows = results.slice(first).map(({ next: { logits } }) => {
+      const row = new Array(logits.size);
+      for (const [token, logit] of logits) row[token] = logit;
+      return row;
+    });
+    return { rows };
   },
   async decode({ tokens, count }) {
     await sequence.clearHistory();

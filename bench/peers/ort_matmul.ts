@@ -7,7 +7,7 @@
 import type { Contestant } from "../support/contest.ts";
 import { checkMatmul, type MatmulProblem, TOLERANCES } from "../support/matmul_problem.ts";
 import type { PoolWeight } from "../support/numbers.ts";
-import { fromHalf } from "../support/quantize.ts";
+import { fromHalf } from "../support/half.ts";
 import type { Constant, Graph, Node } from "./onnx.ts";
 import type { Ort } from "./ort.ts";
 

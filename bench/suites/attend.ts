@@ -28,7 +28,7 @@ interface Case {
 }
 
 const CASES: readonly Case[] = [
-  { shape: "Llama-3.2-1B", rows: [1, 64], format: "i16" },
+  { shape: "Llama-3.2-1B", rows: [1, 4, 64], format: "i16" },
   { shape: "Llama-3.1-8B", rows: [1, 64], format: "i16" },
   { shape: "Llama-3.1-8B", rows: [64], format: "f32" },
 ];

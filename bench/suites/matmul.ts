@@ -19,7 +19,7 @@ import {
 } from "../support/matmul_problem.ts";
 import { notice, reasonOf } from "../support/notice.ts";
 import { poolWeight } from "../support/numbers.ts";
-import type { Format } from "../support/quantize.ts";
+import { BLOCKS, type Format } from "../support/quantize.ts";
 import { type Contest, ONE_THREAD, openMachines, type Settings } from "../support/suite.ts";
 
 interface Case {
@@ -40,6 +40,10 @@ const CASES: readonly Case[] = [
   { shape: "Llama-3.2-1B", matrix: "q", format: "bf16", rows: [1, 256] },
   { shape: "Llama-3.2-1B", matrix: "q", format: "q8_0", rows: [1, 4, 64, 256] },
   { shape: "Llama-3.2-1B", matrix: "q", format: "q4_0", rows: [1, 64, 256] },
+  { shape: "Llama-3.2-1B", matrix: "q", format: "q4_k", rows: [1, 256] },
+  { shape: "Llama-3.2-1B", matrix: "q", format: "q6_k", rows: [1, 256] },
+  { shape: "Llama-3.2-1B", matrix: "q", format: "q5_k", rows: [256] },
+  { shape: "Llama-3.2-1B", matrix: "q", format: "q5_0", rows: [256] },
   { shape: "Llama-3.2-1B", matrix: "gate", format: "f32", rows: [64] },
   { shape: "Llama-3.2-1B", matrix: "gate", format: "q8_0", rows: [64] },
   { shape: "Llama-3.2-1B", matrix: "down", format: "q8_0", rows: [64] },
@@ -66,6 +70,38 @@ const CASES: readonly Case[] = [
     fromMemory: true,
     alone: true,
   },
+  {
+    shape: "Llama-3.2-1B",
+    matrix: "head",
+    format: "q4_k",
+    rows: [1],
+    fromMemory: true,
+    alone: true,
+  },
+  {
+    shape: "Llama-3.2-1B",
+    matrix: "head",
+    format: "q6_k",
+    rows: [1],
+    fromMemory: true,
+    alone: true,
+  },
+  {
+    shape: "Llama-3.2-1B",
+    matrix: "head",
+    format: "q5_k",
+    rows: [1],
+    fromMemory: true,
+    alone: true,
+  },
+  {
+    shape: "Llama-3.2-1B",
+    matrix: "head",
+    format: "q5_0",
+    rows: [1],
+    fromMemory: true,
+    alone: true,
+  },
   { shape: "pocket", matrix: "q", format: "f16", rows: [1, 64] },
   { shape: "pocket", matrix: "gate", format: "f16", rows: [64] },
 ];
@@ -77,6 +113,12 @@ const ORT_KINDS: Readonly<Record<Format, readonly OrtMatmul[]>> = {
   bf16: ["f32"],
   q8_0: ["int8", "blocks of 8 bits"],
   q4_0: ["blocks of 4 bits"],
+  q4_1: [],
+  q5_0: [],
+  q5_1: [],
+  q4_k: [],
+  q5_k: [],
+  q6_k: [],
 };
 
 /** The group `matmul`. */
@@ -124,7 +166,7 @@ async function oursOf(backend: Backend, problem: MatmulProblem, name: string): P
     name,
     run: () => backend.matmul(out, x, weight),
     async check() {
-      const rounds = format === "q8_0" || format === "q4_0";
+      const rounds = BLOCKS[format].numbers > 1;
       checkMatmul(problem, await backend.read(out), rounds ? TOLERANCES.int8 : TOLERANCES.f32);
     },
     dispose() {
@@ -169,7 +211,7 @@ async function supportsFormat(backend: Backend, format: Format): Promise<boolean
 
 async function tryFormat(backend: Backend, format: Format): Promise<boolean> {
   try {
-    const ours = await oursOf(backend, matmulProblem(2, poolWeight(format, 12, 64)), format);
+    const ours = await oursOf(backend, matmulProblem(2, poolWeight(format, 12, 256)), format);
     try {
       ours.run();
       await ours.check!();

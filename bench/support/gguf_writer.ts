@@ -12,7 +12,13 @@ const TENSOR_TYPES: Readonly<Record<Format, number>> = {
   f32: 0,
   f16: 1,
   q4_0: 2,
+  q4_1: 3,
+  q5_0: 6,
+  q5_1: 7,
   q8_0: 8,
+  q4_k: 12,
+  q5_k: 13,
+  q6_k: 14,
   bf16: 30,
 };
 
@@ -21,18 +27,27 @@ export const FILE_TYPES: Readonly<Record<Format, number>> = {
   f32: 0,
   f16: 1,
   q4_0: 2,
+  q4_1: 3,
   q8_0: 7,
+  q5_0: 8,
+  q5_1: 9,
+  q4_k: 15,
+  q5_k: 17,
+  q6_k: 18,
   bf16: 32,
 };
 
 /** A value of the metadata, with its type. */
 export type Value =
+  | { readonly u16: number }
   | { readonly u32: number }
+  | { readonly i32: number }
   | { readonly f32: number }
   | { readonly bool: boolean }
   | { readonly string: string }
   | { readonly strings: readonly string[] }
-  | { readonly i32s: Int32Array };
+  | { readonly i32s: Int32Array }
+  | { readonly f32s: Float32Array };
 
 /** A tensor to be written. */
 export interface TensorPlan {
@@ -83,16 +98,18 @@ export function sizeOf(format: Format, shape: readonly number[]): number {
 }
 
 function encodeValue(value: Value): Uint8Array {
+  if ("u16" in value) return join(u32(2), new Uint8Array(new Uint16Array([value.u16]).buffer));
+  if ("i32" in value) return join(u32(5), new Uint8Array(new Int32Array([value.i32]).buffer));
   if ("u32" in value) return join(u32(4), u32(value.u32));
   if ("f32" in value) {
     return join(u32(6), new Uint8Array(new Float32Array([value.f32]).buffer));
   }
   if ("bool" in value) return join(u32(7), Uint8Array.of(value.bool ? 1 : 0));
   if ("string" in value) return join(u32(8), string(value.string));
-  if ("i32s" in value) {
-    const { i32s } = value;
-    const bytes = new Uint8Array(i32s.buffer, i32s.byteOffset, i32s.byteLength);
-    return join(u32(9), u32(5), u64(i32s.length), bytes);
+  if ("i32s" in value || "f32s" in value) {
+    const [type, numbers] = "i32s" in value ? [5, value.i32s] : [6, value.f32s];
+    const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+    return join(u32(9), u32(type), u64(numbers.length), bytes);
   }
   const strings = joinAll(value.strings.map(string));
   return join(u32(9), u32(8), u64(value.strings.length), strings);

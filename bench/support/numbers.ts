@@ -43,8 +43,8 @@ export interface Pool {
   readonly values: Float32Array;
 }
 
-/** Blocks of a pool: two primes, so that no row of a matrix equals another. */
-const POOL_BLOCKS = { single: 1_048_573, packed: 32_749 } as const;
+/** Blocks of a pool, by the numbers in one: primes, so that no row of a matrix equals another. */
+const POOL_BLOCKS: Readonly<Record<number, number>> = { 1: 1_048_573, 32: 32_749, 256: 4_093 };
 
 const pools = new Map<string, Pool>();
 
@@ -58,8 +58,7 @@ export function poolOf(format: Format, exponent = 0, seed = 1): Pool {
   let pool = pools.get(key);
   if (pool === undefined) {
     const { numbers } = BLOCKS[format];
-    const blocks = numbers === 1 ? POOL_BLOCKS.single : POOL_BLOCKS.packed;
-    const values = normals(blocks * numbers, seed);
+    const values = normals(POOL_BLOCKS[numbers]! * numbers, seed);
     for (let i = 0; i < values.length; i++) {
       values[i] = values[i]! * 2 ** exponent;
     }

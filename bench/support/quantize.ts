@@ -2,12 +2,18 @@
  * Numbers to the formats of weight files, and back. After the definitions in ggml (the GGUF
  * specification's `ggml_type`): Q8_0 is blocks of 32 numbers, an f16 scale and 32 int8; Q4_0 an f16
  * scale and 16 bytes, the low halves the first 16 numbers, the high halves the others, 8 too large.
+ * The others in blocks are in k_quants.ts.
  *
  * @module
  */
 
+import type { WeightFormat } from "../../src/backend/backend.ts";
+import { numberOfBlock } from "../../src/backend/reference/blocks.ts";
+import { fromHalf, toHalf } from "./half.ts";
+import { encodeBits } from "./k_quants.ts";
+
 /** A format that weights are stored in. */
-export type Format = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+export type Format = WeightFormat;
 
 /** What a format packs together: so many numbers in so many bytes. */
 export const BLOCKS: Readonly<
@@ -18,6 +24,12 @@ export const BLOCKS: Readonly<
   bf16: { numbers: 1, bytes: 2 },
   q8_0: { numbers: 32, bytes: 34 },
   q4_0: { numbers: 32, bytes: 18 },
+  q4_1: { numbers: 32, bytes: 20 },
+  q5_0: { numbers: 32, bytes: 22 },
+  q5_1: { numbers: 32, bytes: 24 },
+  q4_k: { numbers: 256, bytes: 144 },
+  q5_k: { numbers: 256, bytes: 176 },
+  q6_k: { numbers: 256, bytes: 210 },
 };
 
 /** What `numbers` numbers take, in bytes. */
@@ -27,36 +39,6 @@ export function bytesOf(format: Format, numbers: number): number {
 }
 
 const word = new DataView(new ArrayBuffer(4));
-
-/** The f16 next to a number, ties to even; what is too large is infinite. */
-export function toHalf(value: number): number {
-  word.setFloat32(0, value);
-  const bits = word.getUint32(0);
-  const sign = bits >>> 16 & 0x8000;
-  const exponent = (bits >>> 23 & 0xff) - 112;
-  const fraction = bits & 0x7fffff;
-  if (exponent === 143) return sign | (fraction === 0 ? 0x7c00 : 0x7e00);
-  if (exponent >= 31) return sign | 0x7c00;
-  // Below the smallest normal number the leading one is written out, and bits fall off its end.
-  const shift = exponent > 0 ? 13 : 14 - exponent;
-  if (shift > 24) return sign;
-  const whole = exponent > 0 ? exponent << 23 | fraction : fraction | 0x800000;
-  const half = 1 << shift - 1;
-  const rest = whole & (1 << shift) - 1;
-  const kept = whole >>> shift;
-  return sign |
-    kept + (rest > half || rest === half && (kept & 1) === 1 ? 1 : 0);
-}
-
-/** The number that an f16 stands for. */
-export function fromHalf(bits: number): number {
-  const sign = (bits & 0x8000) === 0 ? 1 : -1;
-  const exponent = bits >>> 10 & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
-  return sign *
-    (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
-}
 
 /** The bf16 next to a finite number, ties to even. */
 export function toBf16(value: number): number {
@@ -81,9 +63,11 @@ export function encode(format: Format, values: Float32Array): Uint8Array<ArrayBu
     return new Uint8Array(Uint16Array.from(values, toBf16).buffer);
   }
   const out = new Uint8Array(values.length / numbers * bytes);
-  const block = format === "q8_0" ? encodeQ8 : encodeQ4;
   for (let i = 0, at = 0; i < values.length; i += numbers, at += bytes) {
-    block(values.subarray(i, i + numbers), out.subarray(at, at + bytes));
+    const [from, to] = [values.subarray(i, i + numbers), out.subarray(at, at + bytes)];
+    if (format === "q8_0") encodeQ8(from, to);
+    else if (format === "q4_0") encodeQ4(from, to);
+    else encodeBits(format, from, to);
   }
   return out;
 }
@@ -143,13 +127,8 @@ export function decode(format: Format, bytes: Uint8Array): Float32Array<ArrayBuf
       word.setUint32(0, view.getUint16(at, true) << 16);
       values[i] = word.getFloat32(0);
     } else {
-      const scale = fromHalf(view.getUint16(at, true));
-      for (let j = 0; j < 32; j++) {
-        const number = format === "q8_0"
-          ? view.getInt8(at + 2 + j)
-          : (view.getUint8(at + 2 + j % 16) >>> (j < 16 ? 0 : 4) & 15) - 8;
-        values[i + j] = number * scale;
-      }
+      const from = bytes.subarray(at, at + block.bytes);
+      for (let j = 0; j < block.numbers; j++) values[i + j] = numberOfBlock(format, from, j);
     }
   }
   return values;

@@ -26,11 +26,22 @@ export interface BackendOptions {
 }
 
 /**
- * How a weight's numbers are stored in its file. `q8_0` and `q4_0` are GGUF's: rows are blocks of 32
- * numbers, an f16 scale and then 32 int8; or 16 bytes whose low halves are the first 16 numbers plus
- * 8, whose high halves the others.
+ * How a weight's numbers are stored in its file. Those from `q8_0` on are GGUF's: rows are blocks of 32
+ * numbers, or of 256 where the name ends with k, that share scales and, in `q4_1`, `q5_1`, `q4_k` and
+ * `q5_k`, minima. The bytes are as ggml-common.h has them.
  */
-export type WeightFormat = "f32" | "f16" | "bf16" | "q8_0" | "q4_0";
+export type WeightFormat =
+  | "f32"
+  | "f16"
+  | "bf16"
+  | "q8_0"
+  | "q4_0"
+  | "q4_1"
+  | "q5_0"
+  | "q5_1"
+  | "q4_k"
+  | "q5_k"
+  | "q6_k";
 
 /**
  * How the KV cache stores numbers. `i16`: keys as 15-bit integers and one f32 scale a token and KV head,
@@ -46,7 +57,7 @@ export interface WeightSource {
   readonly format: WeightFormat;
   /** Output features; 1 for a vector. */
   readonly rows: number;
-  /** Input features; of `q8_0` and `q4_0` a multiple of 32. */
+  /** Input features; a multiple of what the format's blocks hold. */
   readonly cols: number;
   /** Fills `target` with the bytes from `byteOffset` of the tensor on, or throws. */
   read(target: Uint8Array, byteOffset: number): Promise<void>;
@@ -84,13 +95,32 @@ export interface KvStoreOptions {
   readonly chunkSize?: number;
   /** What the cache and its forks may occupy in memory, in bytes. Default: all that the backend may. */
   readonly cacheBytes?: number;
-  /** Where values go that no longer fit; keys stay, because selection reads all of them. */
+  /**
+   * Where values go that no longer fit, the oldest first; keys stay, because selection reads all of them.
+   * The caller closes it, after the last of the store and its forks is disposed.
+   */
   readonly spill?: SpillFile;
   /**
-   * What to do when nothing fits any more: fail (default), or forget the oldest tokens after the first chunk,
-   * which are never selected again.
+   * What to do when nothing fits any more: fail (default), or forget the oldest tokens, which are never
+   * selected again; those that a fork shares in the fork, too.
    */
   readonly forget?: "oldest";
+  /** What stays whatever happens. Must be given with `spill` or `forget`. */
+  readonly keep?: KeptEnds;
+}
+
+/** The tokens that every attention call reads: they are neither spilled nor forgotten. */
+export interface KeptEnds {
+  /** First tokens. */
+  readonly first: number;
+  /** Last tokens, of those that are there when room is made. */
+  readonly last: number;
+}
+
+/** Tokens [start, end). */
+export interface TokenRange {
+  readonly start: number;
+  readonly end: number;
 }
 
 /** A place for bytes that comes and goes with a store: a file. Both calls return when it is done. */
@@ -115,18 +145,33 @@ export interface KvStore extends Disposable {
   readonly byteLength: number;
   /** Tokens whose values are in the spill file. */
   readonly spilledTokens: number;
-  /** Tokens that were forgotten. */
+  /** Tokens that were forgotten to make room. */
   readonly forgottenTokens: number;
+  /** Where they were, ascending. */
+  readonly forgotten: readonly TokenRange[];
   /**
    * Makes room for `length` tokens in all layers, so that no append can fail half-way.
    *
-   * @throws {OutOfMemoryError} If there is no room; nothing has changed then.
+   * @param spare Tokens beyond those for which there must be room too, without taking it: what a caller may
+   * want to append when reading on is no longer possible.
+   * @throws {OutOfMemoryError} If there is no room; nothing was forgotten then.
+   * @throws {Error} If the spill file fails; nothing was forgotten then.
    */
-  reserve(length: number): void;
-  /** Forgets all tokens from `length` on and gives back the chunks that are empty then. */
+  reserve(length: number, spare?: number): void;
+  /**
+   * Forgets all tokens from `length` on and gives back the chunks that are empty then.
+   *
+   * @throws {RangeError} If the last chunk that would be left was forgotten.
+   */
   truncate(length: number): void;
-  /** A second store of the first `length` tokens: full chunks are shared, the last partial one is copied. */
-  fork(length: number): KvStore;
+  /**
+   * A second store of the first `length` tokens. Chunks are shared, spilled ones too; whoever writes to one
+   * that others read copies it first, in `reserve`.
+   *
+   * @param keep Default: what this store keeps.
+   * @throws {RangeError} If the last chunk was forgotten.
+   */
+  fork(length: number, keep?: KeptEnds): KvStore;
 
   /**
    * How the bytes below are laid out: those of one name fit every store of that name, of the same shape, format
@@ -145,9 +190,9 @@ export interface KvStore extends Disposable {
   hasChunk(chunk: number): boolean;
   /** out = the first `tokens` tokens of a chunk that is there and zeros after them, u8[chunkBytes]; not shared memory. */
   readChunk(out: Uint8Array, chunk: number, tokens: number): void;
-  /** Sets the first `tokens` tokens of a chunk that was just reserved; null forgets it. */
+  /** Sets the first `tokens` tokens of a chunk that was just reserved; null: the one after those reserved is forgotten. */
   writeChunk(chunk: number, tokens: number, bytes: Uint8Array | null): void;
-  /** @throws {OutOfMemoryError} If `length` tokens cannot be reserved, however little else there is. */
+  /** @throws {OutOfMemoryError} If `length` tokens cannot be reserved, whatever is spilled and forgotten of them. */
   admit(length: number): void;
 }
 
@@ -179,7 +224,11 @@ export interface Backend extends Disposable {
   tensor(rows: number, cols: number): Tensor;
   /** A view of rows [start, end); disposing it does nothing. */
   rows(x: Tensor, start: number, end: number): Tensor;
-  /** An empty store. */
+  /**
+   * An empty store.
+   *
+   * @throws {TypeError} If the backend cannot spill or forget, or has no ceiling: the reference.
+   */
   kvStore(shape: AttentionShape, options?: KvStoreOptions): KvStore;
 
   /** Sets a tensor from f32[rows, cols]. */
@@ -193,20 +242,25 @@ export interface Backend extends Disposable {
   copy(out: Tensor, x: Tensor): void;
   /** out[r] = table[tokens[r]]; tokens must be below `table.rows`. */
   embed(out: Tensor, table: Weight, tokens: Uint32Array): void;
-  /** out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * gain; `out` may be `x`. */
+  /**
+   * out[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * gain; `out` may be `x`. A gain shorter than a row
+   * norms each run of `gain.cols` numbers, a head, by itself: a multiple of 4 that divides `x.cols`.
+   */
   rmsNorm(out: Tensor, x: Tensor, gain: Weight, epsilon: number): void;
   /**
    * out[r, o] = sum_i x[r, i] * weight[o, i]. A row's result does not depend, to the last bit, on
    * how many rows there are or which it is: equal tokens get equal keys however steps are cut.
    *
-   * With `q8_0` and `q4_0` weights a backend may round activations to int8 too, 32 at a time with
-   * one scale, which is largest |x| / 127.
+   * With weights in blocks a backend may round activations to int8 too, 32 at a time with one scale,
+   * which is largest |x| / 127.
    */
   matmul(out: Tensor, x: Tensor, weight: Weight): void;
   /** out = silu(gate) * up; `out` may be either. */
   swiGlu(out: Tensor, gate: Tensor, up: Tensor): void;
   /** out = a + b; `out` may be either. */
   add(out: Tensor, a: Tensor, b: Tensor): void;
+  /** out[r] = x[r] + bias, a weight of one row; `out` may be `x`. */
+  addBias(out: Tensor, x: Tensor, bias: Weight): void;
 
   /** Stores keys and values f32[rows, numKvHeads * headDim], unrotated, at tokens [start, start + rows), reserved before. */
   append(store: KvStore, layer: number, start: number, key: Tensor, value: Tensor): void;
@@ -214,8 +268,9 @@ export interface Backend extends Disposable {
    * Position-agnostic selection, reattention.md's steps 3 to 5: score every middle key for every
    * query row and head, keep `topK` each, pool the votes, keep `maxSpans`, spread each to its span.
    * Equal scores and equal votes go to the earlier token, exactly: equal keys have equal scores
-   * wherever they stand.
+   * wherever they stand. What was forgotten is not selected.
    *
+   * @throws {TypeError} If values count (`config.scores`) and the store spills them.
    * @param query f32[queries, numHeads * headDim], unrotated
    */
   select(
@@ -229,6 +284,7 @@ export interface Backend extends Disposable {
    * Attention of the newest rows over the scope: global | selected | local, given positions 0..n-1
    * (or their true ones), causal among the newest, scaled by 1 / sqrt(headDim), softmax in f32.
    *
+   * @throws {RangeError} If global or local tokens were forgotten.
    * @param out f32[queries, numHeads * headDim]
    * @param query the same shape, unrotated; row r is token `scope.length - queries + r`
    */

@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { AttentionShape, KvStoreOptions, SpillFile } from "./backend.ts";
+import type { ScopeConfig } from "../reattention/scope.ts";
+import type { AttentionShape, KeptEnds, KvStoreOptions, SpillFile } from "./backend.ts";
 
 /** @throws {RangeError} If there cannot be a matrix of that size. */
 export function checkSize(what: string, rows: number, cols: number): void {
@@ -28,11 +29,43 @@ export function checkShape(
   );
 }
 
+/** @throws {TypeError} If a gain is neither as long as a row nor as one of its equal parts. */
+export function checkGain(
+  x: { readonly cols: number },
+  gain: { readonly rows: number; readonly cols: number },
+): void {
+  const isPart = gain.rows === 1 && gain.cols % 4 === 0 && x.cols % gain.cols === 0;
+  if (!isPart) checkShape("normalize", "gain", gain, 1, x.cols);
+}
+
+/**
+ * @param spills Whether values may be in a file.
+ * @throws {TypeError} If all of them would have to come back for every selection.
+ */
+export function checkScores(attempt: string, scores: ScopeConfig["scores"], spills: boolean): void {
+  if (!spills || scores === "qk") return;
+  throw new TypeError(
+    `Cannot ${attempt}: scores must be "qk" where values are spilled, got "${scores}", which reads the ` +
+      "values of all tokens each time",
+  );
+}
+
+/** The ends of a store that meet. */
+const KEEPS_ALL: KeptEnds = { first: Infinity, last: Infinity };
+
+/** @throws {RangeError} If they are no counts. */
+export function checkKept(attempt: string, { first, last }: KeptEnds): void {
+  if (first >= 0 && last >= 0) return;
+  throw new RangeError(
+    `Cannot ${attempt}: keep must be counts of tokens, got ${first} first and ${last} last ones`,
+  );
+}
+
 /**
  * Fills in what a KV store's options leave open.
  *
  * @throws {RangeError} If the shape is none, or chunks cannot have that size.
- * @throws {TypeError} If the format is unknown.
+ * @throws {TypeError} If the format is unknown, or it is not said what stays when tokens go.
  */
 export function resolveKvStore(
   shape: AttentionShape,
@@ -40,6 +73,8 @@ export function resolveKvStore(
 ): Required<Pick<KvStoreOptions, "format" | "chunkSize" | "cacheBytes">> & {
   readonly spill: SpillFile | null;
   readonly forget: KvStoreOptions["forget"];
+  /** Everything, where nothing goes. */
+  readonly keep: KeptEnds;
 } {
   const { numLayers, numHeads, numKvHeads, headDim } = shape;
   for (const [name, count] of Object.entries({ numLayers, numHeads, numKvHeads, headDim })) {
@@ -78,5 +113,13 @@ export function resolveKvStore(
       `Cannot make a KV store: forget must be "oldest" or absent, got "${forget}"`,
     );
   }
-  return { format, chunkSize, cacheBytes, spill, forget };
+  const goes = spill !== null || forget !== undefined;
+  if (goes && options.keep === undefined) {
+    throw new TypeError(
+      "Cannot make a KV store: with spill or forget, keep must say how many first and last tokens stay",
+    );
+  }
+  const keep = options.keep ?? KEEPS_ALL;
+  checkKept("make a KV store", keep);
+  return { format, chunkSize, cacheBytes, spill, forget, keep };
 }

@@ -7,6 +7,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { BackendName, KvFormat } from "../backend/backend.ts";
 import type { ScopeConfig } from "../reattention/scope.ts";
+import { type MemorySettings, toMemorySettings, withMemory, withMemoryLimit } from "./memory.ts";
 
 /** The package's version. */
 export const VERSION = "0.1.0";
@@ -18,10 +19,12 @@ export interface ModelSettings {
   readonly backend: BackendName | "auto";
   /** Undefined: as many as there are cores. */
   readonly threads?: number;
+  /** Bytes. Undefined: three quarters of what is available. */
+  readonly memoryLimit?: number;
 }
 
 /** How it reads and writes, and what is said about it. */
-export interface ReadSettings extends ModelSettings {
+export interface ReadSettings extends ModelSettings, MemorySettings {
   /** Only the fields that were given. */
   readonly scope: Partial<ScopeConfig>;
   readonly stepSize?: number;
@@ -51,6 +54,15 @@ export interface ReadSettings extends ModelSettings {
 export interface AskSettings extends ReadSettings {
   readonly question: string;
   readonly raw: boolean;
+}
+
+/** `ask --follow` */
+export interface FollowSettings extends ReadSettings {
+  /** The first question. */
+  readonly question?: string;
+  readonly raw: boolean;
+  /** A file or fifo with a question a line; undefined: the terminal. */
+  readonly questions?: string;
 }
 
 /** `generate` */
@@ -98,6 +110,7 @@ export interface CalibrateSettings extends ModelSettings {
 /** What each command does with its settings. */
 export interface Commands {
   ask(settings: AskSettings): Promise<void>;
+  follow(settings: FollowSettings): Promise<void>;
   generate(settings: GenerateSettings): Promise<void>;
   inspect(settings: InspectSettings): Promise<void>;
   demo(settings: DemoSettings): Promise<void>;
@@ -144,6 +157,7 @@ Examples:
   reattention ask "What is the pass key?" --file part1.txt --file part2.txt --json
   reattention ask "What is the pass key?" --file book.txt --save book.session
   reattention ask "What is the pass key?" --load book.session
+  tail -f app.log | reattention ask --follow
   echo "It was a dark and stormy night" | reattention generate --max-tokens 40
   reattention inspect path/to/model
   reattention calibrate --model path/to/model --text book.txt
@@ -155,7 +169,7 @@ REATTENTION_DEBUG=1 adds the stack to an error's message.`,
   withReading(
     withModel(
       program.command("ask")
-        .argument("<question>", "one question about the text; put it in quotes")
+        .argument("[question]", "one question about the text; put it in quotes")
         .summary("read standard input and files, then answer a question about them")
         .description(
           "Reads a text of any length from standard input and files, then answers one question about " +
@@ -164,23 +178,56 @@ REATTENTION_DEBUG=1 adds the stack to an error's message.`,
     ),
     { maxTokens: 64 },
   )
+    .optionsGroup("Questions:")
+    .option(
+      "--follow",
+      "read on without end, and answer questions as they are typed on the terminal",
+    )
+    .option(
+      "--questions <path>",
+      "with --follow: a file or a fifo with a question a line, instead of the terminal",
+    )
     .option(
       "--raw",
-      "give the question to the model as it stands, not in the form it was trained on",
+      "give text and question to the model as they stand: no question form, no chat template",
     )
     .addHelpText(
       "after",
       `
+How a model answers: one whose reattention.json has question forms is asked in these; an instruct
+model by its chat template (chat_template.jinja, tokenizer_config.json or GGUF), of which the text
+and the question are one turn; a base model has neither and goes on with the text. "inspect" says
+which it is.
+
 The embedded model is small and no assistant. It answers these:
   What is the special magic number for KEY?     What is the pass key?
   What is the best thing to do in CITY?         When was the THING found?
   What is the secret word of CITY?
 of texts that say so in its words ("The pass key is 71432."); see models/pocket/README.md.
+
+With --follow the questions are lines typed on the terminal (an empty one tells how far the reading
+is, Ctrl-D ends them) or those of --questions. Each is answered from what has been read when its
+turn comes, and the reading goes on meanwhile. A question on the command line, and those of a file
+that is no fifo, are asked when the text first pauses for a second, or ends. When there can be no
+more questions the command ends; with --json every answer is an object on a line of its own.
+
 ${COUNTS_HELP}`,
     )
-    .action((question: string, options: Record<string, unknown>) =>
-      commands.ask({ ...toReadSettings(options), question, raw: options.raw === true })
-    );
+    .action((
+      question: string | undefined,
+      options: Record<string, unknown>,
+      command: Command,
+    ) => {
+      const settings = { ...toReadSettings(options), raw: options.raw === true };
+      if (options.follow === true) {
+        return commands.follow({ ...settings, question, ...toQuestions(options) });
+      }
+      if (options.questions !== undefined) {
+        throw new UsageError("--questions goes with --follow: without it there is one question");
+      }
+      if (question === undefined) command.error("error: missing required argument 'question'");
+      return commands.ask({ ...settings, question });
+    });
 
   withReading(
     withModel(
@@ -302,7 +349,7 @@ function withModel(command: Command, { embeddedOnly = false } = {}): Command {
         "default: the embedded model",
     );
   }
-  return command
+  return withMemoryLimit(command)
     .addOption(
       new Option("--backend <name>", "what computes").choices(["auto", "wasm", "reference"])
         .default("auto"),
@@ -314,7 +361,7 @@ function withModel(command: Command, { embeddedOnly = false } = {}): Command {
 }
 
 function withReading(command: Command, defaults: { readonly maxTokens: number }): Command {
-  return command
+  command
     .option(
       "--file <path>",
       "a text to read, before standard input; may be repeated; - is standard input",
@@ -361,7 +408,8 @@ function withReading(command: Command, defaults: { readonly maxTokens: number })
     )
     .optionsGroup("Sessions:")
     .option("--save <path>", "keep what was read, before anything is written, for --load")
-    .option("--load <path>", "go on with what was kept, by its rules but for what is said here")
+    .option("--load <path>", "go on with what was kept, by its rules but for what is said here");
+  return withMemory(command)
     .optionsGroup("Writing:")
     .addOption(
       new Option("--max-tokens <count>", "tokens to write, at most").default(defaults.maxTokens)
@@ -393,7 +441,22 @@ function toModelSettings(options: Record<string, unknown>): ModelSettings {
     model: options.model as string | undefined,
     backend: options.backend as BackendName | "auto",
     threads: options.threads as number | undefined,
+    memoryLimit: options.memoryLimit as number | undefined,
   };
+}
+
+/** What only `ask --follow` has. */
+function toQuestions(options: Record<string, unknown>): Pick<FollowSettings, "questions"> {
+  if (options.trace !== undefined) {
+    throw new UsageError("--trace goes with one question, not with --follow");
+  }
+  if (options.load !== undefined || options.save !== undefined) {
+    throw new UsageError("--load and --save go with one question, not with --follow");
+  }
+  if (options.questions === "-") {
+    throw new UsageError("--questions cannot be -: standard input is the text that is read");
+  }
+  return { questions: options.questions as string | undefined };
 }
 
 function toCalibrateSettings(options: Record<string, unknown>): CalibrateSettings {
@@ -432,6 +495,7 @@ function toReadSettings(options: Record<string, unknown>): ReadSettings {
     cacheFormat: options.cacheFormat as KvFormat | undefined,
     load: options.load as string | undefined,
     save: options.save as string | undefined,
+    ...toMemorySettings(options),
     files: (options.file ?? []) as string[],
     maxTokens: options.maxTokens as number,
     temperature: options.temperature as number,

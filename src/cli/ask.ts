@@ -14,6 +14,7 @@ export async function ask(settings: AskSettings): Promise<void> {
   const { question, raw } = settings;
   await readAndWrite(settings, {
     verb: "ask",
+    raw,
     notes: (model) => raw ? [] : warnOfUnknownForm(model, question),
     write: (session, options) => session.ask(question, { ...options, raw }),
     report: (answer) => ({ question, answer }),
@@ -21,8 +22,13 @@ export async function ask(settings: AskSettings): Promise<void> {
 }
 
 /** A model that only completes texts knows some forms of questions; others it takes for prose. */
-function warnOfUnknownForm({ profile }: Model, question: string): string[] {
+export function warnOfUnknownForm({ profile, chat }: Model, question: string): string[] {
   const forms = profile?.forms ?? [];
+  if (forms.length === 0 && chat === null) {
+    return [
+      "this model has no chat template and no question forms: it just goes on with the text",
+    ];
+  }
   if (forms.length === 0 || completeQuestion(profile!, question)) return [];
   const known = forms.map(({ questions }) => `"${questions[0]}"`);
   return [

@@ -19,6 +19,7 @@ import { plural } from "./format.ts";
 import { describeSelectLayers, nameLayers } from "./inspect.ts";
 import { toReadableJson } from "./json.ts";
 import { searchLayers } from "./layer_search.ts";
+import { loadOptions } from "./memory.ts";
 import { identify, planProbes } from "./probe_plan.ts";
 import { startProbeRun } from "./probe_run.ts";
 import type { NeedleTemplates } from "./probes.ts";
@@ -38,10 +39,7 @@ export async function calibrate(settings: CalibrateSettings): Promise<void> {
   const before = await readProfile(out, files.profile, numLayers);
   const text = settings.text === undefined ? null : await openFile(settings.text);
   try {
-    using model = await loadModel(settings.model, {
-      backend: settings.backend,
-      ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-    });
+    using model = await loadModel(settings.model, loadOptions(settings));
     const { plan, header, notes } = await planProbes(model, settings, templates, text);
     for (const note of notes) await say(`note: ${note}`);
     const journalPath = `${out}.probes.jsonl`;

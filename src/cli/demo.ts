@@ -32,6 +32,7 @@ import {
 } from "./format.ts";
 import { createNeedles, type Needle, type NeedleKind, writeHaystack } from "./haystack.ts";
 import { describeScope } from "./inspect.ts";
+import { loadOptions } from "./memory.ts";
 import { bytesPerToken as measureBytesPerToken, generatedSample } from "./probe_texts.ts";
 import { createProgress } from "./progress.ts";
 import { feed } from "./feed.ts";
@@ -57,10 +58,7 @@ interface Hidden {
 /** Runs `demo`. */
 export async function demo(settings: DemoSettings): Promise<void> {
   const began = performance.now();
-  using model = await loadModel(undefined, {
-    backend: settings.backend,
-    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-  });
+  using model = await loadModel(undefined, loadOptions(settings));
   const { trainedLength } = model.config;
   const say = (text: string) => standardOutput.write(`${text}\n`);
   const progress = createProgress(standardError);

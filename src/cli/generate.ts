@@ -11,6 +11,7 @@ import { readAndWrite } from "./reading.ts";
 export async function generate(settings: GenerateSettings): Promise<void> {
   await readAndWrite(settings, {
     verb: "generate",
+    raw: true,
     ...(settings.text === undefined ? {} : { text: settings.text }),
     write: (session, options) => session.continue(options),
     report: (text) => ({ text }),

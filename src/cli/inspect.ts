@@ -8,11 +8,13 @@ import type { KvFormat } from "../backend/backend.ts";
 import { kvBytesPerToken } from "../backend/kv_bytes.ts";
 import { summarizeDtypes } from "../files/tensor_table.ts";
 import type { CalibratedSet, Calibration } from "../llama/calibration.ts";
+import { type AnswerMode, answerMode } from "../llama/chat.ts";
 import { EMBEDDED_MODEL } from "../llama/load.ts";
 import { type ModelFiles, openModelFiles } from "../llama/model_files.ts";
 import { resolveSelectLayers } from "../llama/select_layers.ts";
 import { defaultStepSize } from "../llama/session_options.ts";
 import { fitScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
+import { memoryLimit } from "../system/memory.ts";
 import { standardOutput } from "../system/system.ts";
 import type { InspectSettings } from "./args.ts";
 import { formatBytes, formatCount, plural } from "./format.ts";
@@ -20,6 +22,9 @@ import { toJson } from "./json.ts";
 
 /** Tokens of a long text, for its price. */
 const MILLION = 1_000_000;
+
+/** What a backend may hold where nobody knows what there is. */
+const UNKNOWN_LIMIT = 2 ** 32;
 
 /** What {@linkcode summarizeModel} finds. */
 export interface ModelSummary {
@@ -31,10 +36,19 @@ export interface ModelSummary {
   /** All files that hold weights. */
   readonly fileBytes: number;
   readonly hasTokenizer: boolean;
+  /** What makes it answer. */
+  readonly answers: AnswerMode;
+  /** Where the chat template was found; null where there is none. */
+  readonly chatTemplate: string | null;
   readonly questionForms: readonly string[];
   /** Keys and values of all layers. */
   readonly cacheBytesPerToken: Readonly<Record<KvFormat, number>>;
   readonly cacheBytesPerMillionTokens: Readonly<Record<KvFormat, number>>;
+  /** What weights and cache may hold here unless --memory-limit says otherwise. */
+  readonly memoryLimit: number;
+  readonly memoryLimitFrom: "available memory" | "default";
+  /** What fits into that beside weights as large as the files, in i16. */
+  readonly tokensInMemory: number;
   /** The scope that suits the model, and whether the model or its trained length says so. */
   readonly scope: ScopeConfig;
   readonly scopeFrom: "profile" | "trained length";
@@ -66,6 +80,8 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
   const tensors = summarizeDtypes(files.tensors);
   const [i16, f32] = [kvBytesPerToken(shape, "i16"), kvBytesPerToken(shape, "f32")];
   const scope = files.profile?.scope ?? fitScope(shape.trainedLength);
+  const found = memoryLimit();
+  const limit = found ?? UNKNOWN_LIMIT;
   return {
     name: files.name,
     format: files.tensors.format,
@@ -73,10 +89,15 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     parameters: tensors.reduce((sum, { parameters }) => sum + parameters, 0),
     tensors,
     fileBytes: files.byteLength,
-    hasTokenizer: files.tokenizer !== null || files.tensors.format === "gguf",
+    hasTokenizer: files.tokenizer !== null || files.tensors.metadata.has("tokenizer.ggml.model"),
+    answers: answerMode(files.profile, files.chatTemplate),
+    chatTemplate: files.chatTemplate?.name ?? null,
     questionForms: files.profile?.forms.map((form) => form.questions[0]!) ?? [],
     cacheBytesPerToken: { i16, f32 },
     cacheBytesPerMillionTokens: { i16: i16 * MILLION, f32: f32 * MILLION },
+    memoryLimit: limit,
+    memoryLimitFrom: found === null ? "default" : "available memory",
+    tokensInMemory: Math.max(0, Math.floor((limit - files.byteLength) / i16)),
     scope,
     scopeFrom: files.profile?.scope ? "profile" : "trained length",
     scopeTokens: scopeBound(scope, 1),
@@ -86,6 +107,13 @@ export function summarizeModel(files: ModelFiles): ModelSummary {
     calibration: files.profile?.calibration ?? null,
   };
 }
+
+/** How a model answers, for people. */
+const ANSWERS: Readonly<Record<AnswerMode, string>> = {
+  "question forms": "in the question forms it was trained on:",
+  "chat template": "by its chat template",
+  "continuation": "goes on with the text: it has no chat template",
+};
 
 /** A page for people. */
 function describeModel(summary: ModelSummary): string {
@@ -104,7 +132,7 @@ function describeModel(summary: ModelSummary): string {
     [
       "vocabulary",
       `${plural(shape.vocabSize, "token")}${shape.tiedEmbeddings ? ", tied embeddings" : ""}` +
-      `${summary.hasTokenizer ? "" : "; no tokenizer.json"}`,
+      `${summary.hasTokenizer ? "" : "; no tokenizer"}`,
     ],
     ["rotary base", formatCount(shape.ropeTheta)],
     ["trained length", plural(shape.trainedLength, "token")],
@@ -126,6 +154,14 @@ function describeModel(summary: ModelSummary): string {
       "  1M tokens",
       `${formatBytes(perMillion.i16)} in i16, ${formatBytes(perMillion.f32)} in f32`,
     ],
+    [
+      "memory",
+      `${formatBytes(summary.memoryLimit)} for weights and cache ` +
+      (summary.memoryLimitFrom === "default"
+        ? "(what is available is not known)"
+        : "(3/4 of what is available)"),
+    ],
+    ["  holds", `${plural(summary.tokensInMemory, "token")} in i16`],
     ["scope", `${describeScope(scope)} (from the ${summary.scopeFrom})`],
     ["step", plural(summary.stepSize, "token")],
     [
@@ -134,10 +170,8 @@ function describeModel(summary: ModelSummary): string {
       (summary.selectLayersFrom === "profile" ? "(from the profile)" : "(not calibrated)"),
     ],
     ...describeCalibration(summary).map((line): [string, string] => ["", line]),
-    ...summary.questionForms.map((form, i): [string, string] => [
-      i === 0 ? "answers" : "",
-      form,
-    ]),
+    ["answers", ANSWERS[summary.answers]],
+    ...summary.questionForms.map((form): [string, string] => ["", form]),
   ];
   return rows.map(([name, value]) => `${name.padEnd(16)}${value}`).join("\n");
 }

@@ -18,6 +18,7 @@ import { createProgram, UsageError, VERSION } from "./args.ts";
 import { ask } from "./ask.ts";
 import { calibrate } from "./calibrate.ts";
 import { demo } from "./demo.ts";
+import { follow } from "./follow.ts";
 import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
 
@@ -26,7 +27,7 @@ async function run(args: readonly string[]): Promise<number> {
   // The parser writes without waiting; what it wrote is handed on, waiting, below.
   let out = "";
   let error = "";
-  const program = createProgram({ ask, generate, inspect, demo, calibrate }, {
+  const program = createProgram({ ask, follow, generate, inspect, demo, calibrate }, {
     version: VERSION,
     output: { out: (text) => out += text, error: (text) => error += text },
   });

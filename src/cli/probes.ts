@@ -80,7 +80,7 @@ export async function* askAfterReading(
   probe: NeedleProbe,
   sets: readonly LayerSet[],
 ): AsyncGenerator<number> {
-  using session = model.session({ select: "ask" });
+  using session = model.session({ select: "ask", raw: true });
   await readProbe(session, probe);
   for (const set of sets) yield await countRight(model, session, probe, set);
 }
@@ -92,7 +92,10 @@ export async function askReadingSelected(
   set: LayerSet,
 ): Promise<number> {
   using session = model.session(
-    set.length === 0 ? { select: "never" } : { select: "always", selectLayers: set },
+    {
+      raw: true,
+      ...set.length === 0 ? { select: "never" } : { select: "always", selectLayers: set },
+    },
   );
   await readProbe(session, probe);
   return await countRight(model, session, probe, set);

@@ -25,6 +25,7 @@ import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./f
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
+import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { createTrace, type Trace } from "./trace.ts";
 
@@ -32,6 +33,8 @@ import { createTrace, type Trace } from "./trace.ts";
 export interface Task {
   /** For messages: `Cannot ask`. */
   readonly verb: string;
+  /** Whether the model's chat template is left out. */
+  readonly raw: boolean;
   /** Read after all inputs. */
   readonly text?: string;
   /** What to say before the answer: a line each. */
@@ -69,27 +72,37 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     if (!settings.quiet) await standardError.write(`${line}\n`);
   };
   const progress = createProgress(standardError, !settings.quiet);
-  await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
-  using model = await loadModel(settings.model, {
-    backend: settings.backend,
-    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-  }).finally(() => progress.clear());
+  using model = await openModel(settings, progress);
   // Known only when the session is made, which wants to know where to record.
   let trace: Trace | null = null;
+  let notice: string | null = null;
+  let hasForgotten = false;
   using session = await openSession(settings, model, progress, say, {
+    ...(task.raw ? { raw: true } : {}),
+    onForget: (forgotten) => {
+      if (!hasForgotten) notice = forgetNotice(forgotten);
+      hasForgotten = true;
+    },
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
   const loadedTokens = session.length;
   trace = file && startTrace(file, settings, model, session, inputs);
+  const flush = async () => {
+    await trace?.flush();
+    if (notice === null) return;
+    await progress.clear();
+    await say(notice);
+    notice = null;
+  };
   try {
-    const feedSeconds = await read(session, inputs, trace, progress, task);
+    const feedSeconds = await read(session, inputs, flush, progress, task);
     const inputTokens = session.length - loadedTokens;
     if (save !== undefined) await saveSession(session, save, progress, say);
     const stepSeconds = session.stats.readSeconds;
     await sayReplaced(inputs, say);
     for (const note of task.notes?.(model) ?? []) await say(`note: ${note}`);
-    const seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
-    const written = await write(task, session, trace, settings, seed);
+    const options = writingOptions(settings);
+    const written = await show(task.write(session, options), settings, flush);
     // The last tokens of the input are read when the question comes.
     const inputSeconds = feedSeconds + session.stats.readSeconds - stepSeconds;
     const report = {
@@ -104,12 +117,13 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
         select: session.select,
         selectLayers: session.select === "never" ? [] : session.selectLayers,
         cacheFormat: session.kvFormat,
+        ...memoryOptions(settings),
         load: load ?? null,
         save: save ?? null,
         maxTokens: settings.maxTokens,
         temperature: settings.temperature,
         topP: settings.topP,
-        seed: settings.temperature > 0 ? seed : null,
+        seed: settings.temperature > 0 ? options.seed : null,
         stop: settings.stop,
       },
       stats: {
@@ -129,6 +143,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     else for (const line of describe(report, model, session)) await say(line);
     await trace?.end({ length: session.length, inputs: inputs.reports() });
   } catch (error) {
+    if (notice !== null) await say(notice);
     const reason = error instanceof Error ? error.message : String(error);
     // Where the file itself is the reason there is nothing more to be written to it.
     await trace?.end({ length: session.length, inputs: inputs.reports(), error: reason })
@@ -143,19 +158,11 @@ async function openSession(
   model: Model,
   progress: Progress,
   say: (line: string) => Promise<void>,
-  watch: Pick<SessionOptions, "onSelect">,
+  watch: Pick<SessionOptions, "raw" | "onForget" | "onSelect">,
 ): Promise<Session> {
-  const { scope, stepSize, select, selectLayers, cacheFormat, load } = settings;
-  const options = {
-    ...(load === undefined || Object.keys(scope).length > 0 ? { scope } : {}),
-    ...(stepSize === undefined ? {} : { stepSize }),
-    ...(select === undefined ? {} : { select }),
-    ...(selectLayers === undefined ? {} : { selectLayers }),
-    ...watch,
-  };
-  if (load === undefined) {
-    return model.session({ ...options, ...(cacheFormat && { kvFormat: cacheFormat }) });
-  }
+  const { load } = settings;
+  const options = { ...sessionOptions(settings), ...watch };
+  if (load === undefined) return model.session(options);
   await progress.show(() => `loading ${load}`);
   const began = performance.now();
   const session = await model.restore(load, options).finally(() => progress.clear());
@@ -176,6 +183,26 @@ async function saveSession(
   await session.save(path).finally(() => progress.clear());
   const seconds = (performance.now() - began) / 1000;
   await say(`saved   ${plural(session.length, "token")} in ${formatSeconds(seconds)}: ${path}`);
+}
+
+/** Loads the model of the settings. */
+export async function openModel(settings: ReadSettings, progress: Progress): Promise<Model> {
+  await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
+  return await loadModel(settings.model, loadOptions(settings)).finally(() => progress.clear());
+}
+
+/** What the settings say of a session, new or loaded. */
+export function sessionOptions(settings: ReadSettings): SessionOptions {
+  const { scope, stepSize, select, selectLayers, cacheFormat, load } = settings;
+  return {
+    // An empty one, too, is another scope than a loaded session's.
+    ...(load === undefined || Object.keys(scope).length > 0 ? { scope } : {}),
+    ...(stepSize === undefined ? {} : { stepSize }),
+    ...(select === undefined ? {} : { select }),
+    ...(selectLayers === undefined ? {} : { selectLayers }),
+    ...(cacheFormat === undefined ? {} : { kvFormat: cacheFormat }),
+    ...memoryOptions(settings),
+  };
 }
 
 function startTrace(
@@ -204,7 +231,7 @@ function startTrace(
 async function read(
   session: Session,
   inputs: Inputs,
-  trace: Trace | null,
+  flush: () => Promise<void>,
   progress: Progress,
   task: Task,
 ): Promise<number> {
@@ -214,64 +241,84 @@ async function read(
   }
   try {
     const seconds = await feed(session, text(), async (seconds) => {
-      await trace?.flush();
-      await progress.show(() =>
-        `reading  ${plural(session.length, "token")}  ${formatRate(session.length, seconds)}  ` +
-        `${formatBytes(inputs.byteLength)} read  cache ${formatBytes(session.stats.cacheBytes)}`
-      );
+      await flush();
+      await progress.show(() => describeReading(session, inputs, seconds));
     });
     if (session.length > 0) return seconds;
   } finally {
     await progress.clear();
   }
+  throw nothingRead(inputs, task.verb);
+}
+
+/** What is wrong where there was nothing to read. */
+export function nothingRead(inputs: Inputs, verb: string): Error {
   const names = inputs.names.join(", ") || "the text";
-  throw new Error(
-    `Cannot ${task.verb}: there must be a text to read, but ${names} ` +
+  return new Error(
+    `Cannot ${verb}: there must be a text to read, but ${names} ` +
       `${inputs.names.length > 1 ? "are" : "is"} empty`,
   );
 }
 
-async function sayReplaced(inputs: Inputs, say: (line: string) => Promise<void>): Promise<void> {
+/** How far the reading is. */
+export function describeReading(session: Session, inputs: Inputs, seconds: number): string {
+  return `reading  ${plural(session.length, "token")}  ${formatRate(session.length, seconds)}  ` +
+    `${formatBytes(inputs.byteLength)} read  cache ${formatBytes(session.stats.cacheBytes)}`;
+}
+
+/** Says what was no text. */
+export async function sayReplaced(
+  inputs: Inputs,
+  say: (line: string) => Promise<void>,
+): Promise<void> {
   for (const { name, replaced } of inputs.reports()) {
     if (replaced === 0) continue;
     await say(`note: ${plural(replaced, "invalid UTF-8 sequence")} in ${name} became U+FFFD`);
   }
 }
 
-interface Written {
+/** A text that was written, and in what time. */
+export interface Written {
   readonly text: string;
   /** From the question on; null where nothing was written. */
   readonly secondsToFirstToken: number | null;
   readonly seconds: number;
 }
 
-/** Does the task; shows its text as it comes, unless it goes into a report. */
-async function write(
-  task: Task,
-  session: Session,
-  trace: Trace | null,
-  settings: ReadSettings,
-  seed: number,
-): Promise<Written> {
+/** What the settings say of an answer. */
+export function writingOptions(settings: ReadSettings): AskOptions {
   const { maxTokens, temperature, topP, stop } = settings;
+  const seed = settings.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+  return { maxTokens, temperature, topP, stop, seed };
+}
+
+/**
+ * Shows a text on standard output as it comes, and ends its last line; in a report it is shown
+ * later.
+ *
+ * @param onPiece Called after each piece.
+ */
+export async function show(
+  pieces: AsyncIterable<string>,
+  { json }: Pick<ReadSettings, "json">,
+  onPiece: () => Promise<void> = () => Promise.resolve(),
+): Promise<Written> {
   const began = performance.now();
   const elapsed = () => (performance.now() - began) / 1000;
   let text = "";
   let secondsToFirstToken: number | null = null;
   let watch: Disposable | null = null;
   try {
-    for await (
-      const piece of task.write(session, { maxTokens, temperature, topP, stop, seed })
-    ) {
+    for await (const piece of pieces) {
       secondsToFirstToken ??= elapsed();
       text += piece;
-      if (!settings.json) {
+      if (!json) {
         if (standardOutput.isTerminal) watch ??= endLineOnInterrupt();
         await standardOutput.write(piece);
       }
-      await trace?.flush();
+      await onPiece();
     }
-    if (!settings.json && !text.endsWith("\n")) await standardOutput.write("\n");
+    if (!json && !text.endsWith("\n")) await standardOutput.write("\n");
   } finally {
     watch?.[Symbol.dispose]();
   }
@@ -308,11 +355,22 @@ function describe({ settings, stats }: Figures, model: Model, session: Session):
     }; trained length ` +
     `${formatCount(model.config.trainedLength)}, step ${settings.stepSize}`,
     `select  ${describeSelect(session, model)}`,
-    `memory  ${formatBytes(stats.cacheBytes)} of cache (${
-      formatCount(stats.bytesPerToken)
-    } bytes ` +
-    `a token, ${settings.cacheFormat}), ${formatBytes(stats.peakMemoryBytes)} at the peak`,
+    describeMemory(stats, settings.cacheFormat),
+    ...describeAbsent(stats),
   ];
+}
+
+/** What the cache and the process hold. */
+export function describeMemory(
+  { cacheBytes, bytesPerToken, peakMemoryBytes }: {
+    readonly cacheBytes: number;
+    readonly bytesPerToken: number;
+    readonly peakMemoryBytes: number;
+  },
+  cacheFormat: string,
+): string {
+  return `memory  ${formatBytes(cacheBytes)} of cache (${formatCount(bytesPerToken)} bytes ` +
+    `a token, ${cacheFormat}), ${formatBytes(peakMemoryBytes)} at the peak`;
 }
 
 /** When and where attention selected. */

@@ -12,7 +12,7 @@ import type { LlamaConfig } from "./config.ts";
 export interface ModelIdentity {
   /** Its shape, all of it. */
   readonly config: LlamaConfig;
-  /** The fingerprint of tokenizer.json, all of it. */
+  /** The fingerprint of tokenizer.json, all of it; of a GGUF's own tokenizer what would be in its files. */
   readonly tokenizer: string;
   /** The fingerprint of the weights: see {@linkcode watchWeights}. */
   readonly weights: string;

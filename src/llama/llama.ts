@@ -1,11 +1,12 @@
 /**
  * The Llama decoder: RMSNorm, grouped-query attention, SwiGLU. Touvron et al. 2023
- * (arXiv 2302.13971), with ReAttention in attention's place.
+ * (arXiv 2302.13971), with ReAttention in attention's place; and its relatives, which add biases to
+ * projections or norms to the heads of queries and keys.
  *
  * @module
  */
 
-import type { Backend, Tensor } from "../backend/backend.ts";
+import type { Backend, Tensor, Weight } from "../backend/backend.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
 import { type AttentionScope, reattend } from "../reattention/reattention.ts";
 import type { Rope } from "../reattention/rope.ts";
@@ -71,18 +72,24 @@ export class Llama implements Disposable {
     const { rmsNormEpsilon: epsilon } = this.config;
     cache.reserve(tokens.length);
     const { hidden, normed, query, key, value, attended, gate, up } = this.#step(tokens.length);
+    const project = (out: Tensor, x: Tensor, matrix: Weight, bias: Weight | undefined) => {
+      backend.matmul(out, x, matrix);
+      if (bias) backend.addBias(out, out, bias);
+    };
 
     backend.embed(hidden, this.#weights.embedTokens, tokens);
     const last = this.#weights.layers.length - 1;
     for (const [layer, weights] of this.#weights.layers.entries()) {
       backend.rmsNorm(normed, hidden, weights.inputNorm, epsilon);
-      backend.matmul(key, normed, weights.kProj);
-      backend.matmul(value, normed, weights.vProj);
+      project(key, normed, weights.kProj, weights.kBias);
+      if (weights.kNorm) backend.rmsNorm(key, key, weights.kNorm, epsilon);
+      project(value, normed, weights.vProj, weights.vBias);
       if (layer === last && !options.wantsHidden) {
         backend.append(cache.store, layer, cache.length, key, value);
         break;
       }
-      backend.matmul(query, normed, weights.qProj);
+      project(query, normed, weights.qProj, weights.qBias);
+      if (weights.qNorm) backend.rmsNorm(query, query, weights.qNorm, epsilon);
       const attention = reattend(backend, attended, query, key, value, {
         cache,
         layer,
@@ -91,7 +98,7 @@ export class Llama implements Disposable {
         selects: options.selects && (options.selectLayers?.includes(layer) ?? true),
       });
       options.onAttention?.(layer, attention);
-      backend.matmul(normed, attended, weights.oProj);
+      project(normed, attended, weights.oProj, weights.oBias);
       backend.add(hidden, hidden, normed);
 
       backend.rmsNorm(normed, hidden, weights.postAttentionNorm, epsilon);

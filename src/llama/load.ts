@@ -7,7 +7,10 @@
 import type { Backend, BackendName } from "../backend/backend.ts";
 import { type BackendOptions, openBackend } from "../backend/open.ts";
 import { createRope } from "../reattention/rope.ts";
+import { fingerprint } from "../files/xx_hash.ts";
+import { readGgufTokenizer } from "../text/gguf_tokenizer.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import { answerMode, type Chat, createChat, endTokens } from "./chat.ts";
 import type { LlamaConfig } from "./config.ts";
 import { type ModelIdentity, watchWeights } from "./identity.ts";
 import { Llama } from "./llama.ts";
@@ -15,6 +18,7 @@ import { type ModelSource, openModelFiles } from "./model_files.ts";
 import type { Profile } from "./profile.ts";
 import { Session } from "./session.ts";
 import type { RestoreSource } from "./session_file.ts";
+import type { OpenSpillFile } from "./session_memory.ts";
 import type { RestoreOptions, SessionOptions } from "./session_options.ts";
 import { loadWeights } from "./weights.ts";
 
@@ -26,6 +30,11 @@ export const EMBEDDED_MODEL: URL = new URL("../../models/pocket/", import.meta.u
 
 /** How a model is loaded. */
 export interface LoadOptions extends BackendOptions {
+  /**
+   * The most memory to hold, in bytes. Default: three quarters of what the machine, or the container, has
+   * available; 4 GiB where that is unknown.
+   */
+  readonly memoryLimit?: number;
   /** A name, or an open backend that stays the caller's. Default `"auto"`. */
   readonly backend?: BackendName | "auto" | Backend;
 }
@@ -39,19 +48,35 @@ export class Model implements Disposable {
   readonly backend: Backend;
   /** What comes with the model beside its weights: a scope, question forms. */
   readonly profile: Profile | null;
+  /** Its chat template, where it answers by that; null for base models and those with question forms. */
+  readonly chat: Chat | null;
+  /** Tokens that end a text or an answer. */
+  readonly endTokens: readonly number[];
   /** What the weights occupy, in bytes. */
   readonly weightBytes: number;
   /** The decoder itself, for those who bring their own loop. */
   readonly llama: Llama;
   /** What ties the files of its sessions to it. */
   readonly identity: ModelIdentity;
+  /** How sessions spill into a folder; null where there are no files. */
+  readonly openSpillFile: OpenSpillFile | null;
   readonly #ownsBackend: boolean;
 
   /** Made by {@linkcode loadModel}. */
   constructor(
     parts: Pick<
       Model,
-      "name" | "config" | "tokenizer" | "backend" | "profile" | "weightBytes" | "llama" | "identity"
+      | "name"
+      | "config"
+      | "tokenizer"
+      | "backend"
+      | "profile"
+      | "chat"
+      | "endTokens"
+      | "weightBytes"
+      | "llama"
+      | "identity"
+      | "openSpillFile"
     >,
     ownsBackend: boolean,
   ) {
@@ -60,9 +85,12 @@ export class Model implements Disposable {
     this.tokenizer = parts.tokenizer;
     this.backend = parts.backend;
     this.profile = parts.profile;
+    this.chat = parts.chat;
+    this.endTokens = parts.endTokens;
     this.weightBytes = parts.weightBytes;
     this.llama = parts.llama;
     this.identity = parts.identity;
+    this.openSpillFile = parts.openSpillFile;
     this.#ownsBackend = ownsBackend;
   }
 
@@ -113,7 +141,7 @@ export class Model implements Disposable {
  * Loads a model.
  *
  * @param source A directory in Hugging Face's layout (config.json, model.safetensors or its sharded
- * index, tokenizer.json), a file in one, a URL of either, or a map from file names to sources of
+ * index, tokenizer.json), a file in one (a GGUF brings its own tokenizer), a URL of either, or a map from file names to sources of
  * bytes. Default: the embedded model.
  * @throws {ModelFormatError} If a file is not what it claims to be.
  * @throws {OutOfMemoryError} If the weights do not fit; nothing of them has been read then.
@@ -137,20 +165,31 @@ export async function loadModel(
   source: ModelSource = EMBEDDED_MODEL,
   options: LoadOptions = {},
 ): Promise<Model> {
-  const { backend: wanted = "auto", ...backendOptions } = options;
+  const { backend: wanted = "auto", ...given } = options;
+  const host = await findHost();
+  const memoryLimit = given.memoryLimit ?? host?.memoryLimit() ?? undefined;
+  const backendOptions = memoryLimit === undefined ? given : { ...given, memoryLimit };
   const files = await openModelFiles(source);
   try {
     const { config, profile, name } = files;
-    const { tokenizerFingerprint } = files;
-    if (tokenizerFingerprint === null) {
+    const { tensors } = files;
+    const found = files.tokenizer !== null
+      ? { json: files.tokenizer, config: files.tokenizerConfig }
+      : readGgufTokenizer(tensors.metadata, name);
+    if (found === null) {
       throw new TypeError(
-        `Cannot load ${name}: a tokenizer.json must be beside the weights, found none`,
+        `Cannot load ${name}: a tokenizer must be in the file or a tokenizer.json beside the weights, found none`,
       );
     }
-    const tokenizer = createTokenizer(files.tokenizer, files.tokenizerConfig, {
+    const tokenizer = createTokenizer(found.json, found.config, {
       vocabSize: config.vocabSize,
       name,
     });
+    const template = files.chatTemplate;
+    const chat = template && answerMode(profile, template) === "chat template"
+      ? createChat(template, tokenizer)
+      : null;
+    const ends = endTokens(config.eosTokens, tokenizer, tensors.metadata, chat);
     const ownsBackend = typeof wanted === "string";
     const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
     try {
@@ -158,11 +197,28 @@ export async function loadModel(
       const watch = watchWeights();
       const weights = await loadWeights(backend, files.tensors, config, watch);
       const weightBytes = backend.byteLength - before;
-      const rope = createRope(config.ropeTheta, config.headDim);
+      const rope = createRope(config.ropeTheta, config.headDim, config.ropeScaling);
       const llama = new Llama(backend, config, weights, rope);
-      const identity = { config, tokenizer: tokenizerFingerprint, weights: watch.fingerprint() };
+      const identity = {
+        config,
+        tokenizer: files.tokenizerFingerprint ??
+          fingerprint(new TextEncoder().encode(JSON.stringify([found.json, found.config]))),
+        weights: watch.fingerprint(),
+      };
       return new Model(
-        { name, config, tokenizer, backend, profile, weightBytes, llama, identity },
+        {
+          name,
+          config,
+          tokenizer,
+          backend,
+          profile,
+          chat,
+          endTokens: ends,
+          weightBytes,
+          llama,
+          identity,
+          openSpillFile: host?.createTemporaryFile ?? null,
+        },
         ownsBackend,
       );
     } catch (error) {
@@ -171,5 +227,22 @@ export async function loadModel(
     }
   } finally {
     await files.close();
+  }
+}
+
+/** What a machine with files offers; null in browsers and where modules of the host are missing. */
+async function findHost(): Promise<
+  | Pick<typeof import("../system/memory.ts"), "memoryLimit">
+    & Pick<typeof import("../system/spill_file.ts"), "createTemporaryFile">
+  | null
+> {
+  if (!("process" in globalThis)) return null;
+  try {
+    // Not at the top, because browsers have no such modules.
+    const { memoryLimit } = await import("../system/memory.ts");
+    const { createTemporaryFile } = await import("../system/spill_file.ts");
+    return { memoryLimit, createTemporaryFile };
+  } catch {
+    return null;
   }
 }

@@ -13,13 +13,15 @@ import {
   HttpError,
   readBytes,
 } from "../files/byte_source.ts";
-import { readGguf } from "../files/gguf.ts";
+import { parseGgufSplit, readSplitGguf } from "../files/gguf_split.ts";
 import { parseJson } from "../files/json.ts";
 import { readSafetensors, readShardedSafetensors } from "../files/safetensors.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
 import { fingerprint } from "../files/xx_hash.ts";
+import { type ChatTemplate, findChatTemplate } from "./chat.ts";
 import { type LlamaConfig, parseGgufConfig, parseHfConfig } from "./config.ts";
 import { parseProfile, type Profile } from "./profile.ts";
+import { readFactors } from "./rope_scaling.ts";
 
 /**
  * Where a model is: the path or URL (`http:`, `https:`, `file:`) of a directory or of a
@@ -39,6 +41,8 @@ export interface ModelFiles {
   readonly tokenizerFingerprint: string | null;
   /** The parsed tokenizer_config.json; null where there is none. */
   readonly tokenizerConfig: unknown;
+  /** Null where there is none: a base model. */
+  readonly chatTemplate: ChatTemplate | null;
   /** The parsed generation_config.json; null where there is none. */
   readonly generationConfig: unknown;
   /** From reattention.json; null where there is none. */
@@ -61,8 +65,8 @@ const WEIGHTS_INDEX = "model.safetensors.index.json";
  * Opens a model: reads its configuration, tokenizer and profile, and the headers of its weights.
  *
  * A directory is in Hugging Face's layout: config.json, model.safetensors or its sharded index,
- * tokenizer.json; tokenizer_config.json, generation_config.json and reattention.json where they
- * are. Beside a single file the same are looked for; a `.gguf` needs none of them.
+ * tokenizer.json; tokenizer_config.json, chat_template.jinja, generation_config.json and
+ * reattention.json where they are. Beside a single file the same are looked for; a `.gguf` needs none of them.
  *
  * @param options How URLs are fetched.
  * @throws {Error} If there is no model at the place; the message says what was looked for.
@@ -163,10 +167,15 @@ function findUrl(url: URL, options: FromUrlOptions): Place {
 function findInMap(files: Readonly<Record<string, ByteSource>>): Place {
   const names = Object.keys(files);
   const weights = names.filter(isWeights);
+  const splits = weights.map((name) => parseGgufSplit(name));
+  // The files of one split model: any of them names all.
+  const first = splits[0]?.nameOf(1);
+  const isOne = weights.length === 1 ||
+    (first !== undefined && splits.every((split) => split?.nameOf(1) === first));
   const isDirectory = names.includes(WEIGHTS) || names.includes(WEIGHTS_INDEX);
   return {
-    name: weights.length === 1 ? files[weights[0]!]!.name : `the files ${names.join(", ")}`,
-    fileName: !isDirectory && weights.length === 1 ? weights[0]! : null,
+    name: isOne ? files[weights[0]!]!.name : `the files ${names.join(", ")}`,
+    fileName: !isDirectory && isOne ? weights[0]! : null,
     isCallers: true,
     open: (name) => Promise.resolve(Object.hasOwn(files, name) ? files[name]! : null),
   };
@@ -189,6 +198,8 @@ async function readModelFiles(
   let config: LlamaConfig;
   if (tensors.format === "gguf") {
     config = parseGgufConfig(tensors);
+    const ropeScaling = await readFactors(tensors, config.headDim >> 1, config.ropeScaling);
+    if (ropeScaling !== undefined) config = { ...config, ropeScaling };
   } else {
     const json = await readJson("config.json") ??
       notThere(place, "config.json must be beside the weights");
@@ -196,6 +207,8 @@ async function readModelFiles(
   }
   const profile = await readJson("reattention.json");
   const tokenizer = await readJson("tokenizer.json", MAX_TOKENIZER_BYTES);
+  const tokenizerConfig = (await readJson("tokenizer_config.json"))?.value ?? null;
+  const jinja = await open("chat_template.jinja");
   const sources = new Set([...tensors.tensors.values()].map((tensor) => tensor.source));
   return {
     name: place.name,
@@ -203,7 +216,13 @@ async function readModelFiles(
     tensors,
     tokenizer: tokenizer?.value ?? null,
     tokenizerFingerprint: tokenizer?.fingerprint() ?? null,
-    tokenizerConfig: (await readJson("tokenizer_config.json"))?.value ?? null,
+    tokenizerConfig,
+    chatTemplate: findChatTemplate({
+      name: place.name,
+      jinja: jinja && new TextDecoder().decode(await readConfigFile(jinja, MAX_CONFIG_BYTES)),
+      tokenizerConfig,
+      metadata: tensors.metadata,
+    }),
     generationConfig: generation?.value ?? null,
     profile: profile && parseProfile(profile.value, profile.name, config.numLayers),
     byteLength: [...sources].reduce((sum, { byteLength }) => sum + byteLength, 0),
@@ -231,7 +250,12 @@ async function openTensors(place: Place, open: Place["open"]): Promise<TensorTab
   // By content, not by name: a model may be called anything.
   const magic = await readBytes(file, 0, Math.min(4, file.byteLength));
   return String.fromCharCode(...magic) === "GGUF" || /\.gguf$/i.test(place.fileName)
-    ? await readGguf(file)
+    ? await readSplitGguf(
+      file,
+      place.fileName,
+      async (name) =>
+        await open(name) ?? notThere(place, `${name} must be beside ${place.fileName}`),
+    )
     : await readSafetensors(file);
 }
 
@@ -243,14 +267,18 @@ async function readJsonFile(
   file: ByteSource,
   most: number,
 ): Promise<{ name: string; value: unknown; fingerprint: () => string }> {
+  const bytes = await readConfigFile(file, most);
+  const { value } = parseJson(bytes, { name: file.name });
+  return { name: file.name, value, fingerprint: () => fingerprint(bytes) };
+}
+
+async function readConfigFile(file: ByteSource, most: number): Promise<Uint8Array> {
   if (file.byteLength > most) {
     throw new ModelFormatError(
-      `Cannot parse JSON: the file must have at most ${most} bytes, got ${file.byteLength}`,
+      `Cannot read the configuration: the file must have at most ${most} bytes, got ${file.byteLength}`,
       file.name,
       0,
     );
   }
-  const bytes = await readBytes(file, 0, file.byteLength);
-  const { value } = parseJson(bytes, { name: file.name });
-  return { name: file.name, value, fingerprint: () => fingerprint(bytes) };
+  return await readBytes(file, 0, file.byteLength);
 }

@@ -5,19 +5,30 @@
  */
 
 import type { Backend, KvFormat, Tensor } from "../backend/backend.ts";
-import { KvCache } from "../reattention/kv_cache.ts";
+import { checkScores } from "../backend/checks.ts";
+import type { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
-import { TokenEncoder } from "../text/token_encoder.ts";
+import { type EncodedTokens, TokenEncoder } from "../text/token_encoder.ts";
 import { TokenLog } from "../text/token_log.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { type Chat, QUESTION_SEPARATOR } from "./chat.ts";
 import type { Identified } from "./identity.ts";
 import type { Llama } from "./llama.ts";
 import { completeQuestion, type Profile } from "./profile.ts";
 import { createSampler } from "./sampler.ts";
 import { resolveSelectLayers } from "./select_layers.ts";
 import { type StepPhase, toSpans } from "./selection_record.ts";
+import type { Turn } from "./session_header.ts";
 import { openSession, type RestoreSource, saveSession, type SaveTarget } from "./session_file.ts";
+import {
+  assertRemembered,
+  keptEnds,
+  openCache,
+  type OpenSpillFile,
+  type SharedSpill,
+  spareTokens,
+} from "./session_memory.ts";
 import {
   type AskOptions,
   defaultStepSize,
@@ -37,6 +48,12 @@ export interface SessionModel extends Identified {
   readonly tokenizer: Tokenizer;
   /** Null where the model came with none. */
   readonly profile: Profile | null;
+  /** Null where the model does not answer by a chat template. */
+  readonly chat: Chat | null;
+  /** Tokens that end a text or an answer. */
+  readonly endTokens: readonly number[];
+  /** How to spill into a folder; null where there are no files. */
+  readonly openSpillFile?: OpenSpillFile | null;
 }
 
 /** Longest part of a write that is encoded at once, in UTF-16 units: bounds memory for writes of any size. */
@@ -75,8 +92,11 @@ export class Session implements Disposable {
   readonly #log: TokenLog; // every token of the sequence
   readonly #cache: KvCache; // the tokens that were read; the log's others are pending
   readonly #hidden: Tensor; // [1, hiddenSize]
+  #spill: SharedSpill | null = null;
+  #toldForgotten = 0; // tokens, as of the last telling
   #hiddenIsNewest = false;
-  #writing = false;
+  #turns: readonly Turn[] = []; // of a model with a chat template, ascending
+  #encoder: TokenEncoder | null = null; // of the open writable
   #saving = false;
   #lastBreath = performance.now();
   #steps = 0;
@@ -111,17 +131,29 @@ export class Session implements Disposable {
       );
     }
     this.#checkScope();
-    if (parent) {
-      this.#cache = parent.#cache.fork();
-      this.#log = parent.#log.fork();
-    } else {
-      const { numLayers, numHeads, numKvHeads, headDim } = config;
-      const shape = { numLayers, numHeads, numKvHeads, headDim };
-      this.#cache = new KvCache(backend.kvStore(shape, { format: options.kvFormat ?? "i16" }));
-      this.#log = new TokenLog(model.tokenizer.rules.tokenLength);
+    checkScores("open a session", this.scope.scores, options.spill !== undefined);
+    if (parent) assertRemembered("fork", parent.#cache.store, this.scope, parent.#cache.length);
+    this.#hidden = backend.tensor(1, config.hiddenSize);
+    try {
+      if (parent) {
+        this.#cache = parent.#cache.fork(keptEnds(this.scope));
+        this.#log = parent.#log.fork();
+        this.#turns = parent.#turns;
+        // What the writable holds back, so that a question sees the newest line of a slow source.
+        if (parent.#encoder) this.#accept(parent.#encoder.fork().flush());
+        this.#spill = parent.#spill?.share() ?? null;
+      } else {
+        const { cache, spill } = openCache(model, options, this.scope);
+        this.#cache = cache;
+        this.#log = new TokenLog(model.tokenizer.rules.tokenLength);
+        this.#spill = spill;
+      }
+    } catch (error) {
+      this.#hidden[Symbol.dispose]();
+      throw error;
     }
     this.kvFormat = this.#cache.store.format;
-    this.#hidden = backend.tensor(1, config.hiddenSize);
+    this.#toldForgotten = this.#cache.store.forgottenTokens;
   }
 
   /** See {@linkcode Model.restore}. */
@@ -135,6 +167,10 @@ export class Session implements Disposable {
       const session = new Session(model, restoredOptions(file.rules, options));
       try {
         await file.fill({ log: session.#log, cache: session.#cache });
+        const { store, length } = session.#cache;
+        assertRemembered("restore the session", store, session.scope, length);
+        session.#turns = file.turns;
+        session.#tellForgotten(file.forgottenTokens);
         return session;
       } catch (error) {
         session[Symbol.dispose]();
@@ -160,6 +196,9 @@ export class Session implements Disposable {
       questionSeconds: this.#seconds.question,
       generateSeconds: this.#seconds.generate,
       cacheBytes: this.#cache.store.byteLength,
+      spilledTokens: this.#cache.store.spilledTokens,
+      forgottenTokens: this.#cache.store.forgottenTokens,
+      forgotten: this.#cache.store.forgotten,
       bytesPerToken: this.#cache.store.bytesPerToken,
       largestScope: this.#largestScope,
     };
@@ -172,7 +211,8 @@ export class Session implements Disposable {
    * @param options `phase: "question"` makes them a step of their own, the last of them another.
    * @throws {RangeError} If an id is not in the vocabulary, or a question does not fit the scope;
    * nothing has been read then.
-   * @throws {OutOfMemoryError} If the cache cannot grow; what was read before stays.
+   * @throws {OutOfMemoryError} If the cache cannot grow; what was read before stays, and there is room
+   * left to ask about it.
    */
   async prefill(
     tokens: ArrayLike<number>,
@@ -204,6 +244,9 @@ export class Session implements Disposable {
    * machine slows the source. Tokens are those of the whole text, however it is cut. Aborting
    * keeps what was read so far.
    *
+   * A model with a chat template reads the text as a turn of the user, unless the session is `raw`:
+   * what the template puts before it is read first. Control tokens come from the template alone.
+   *
    * @param options `special: true` reads control tokens that the text spells out as such; by
    * default `<|end_of_text|>` in a log is text like any other.
    * @throws {TypeError} If the session's last writable is still open.
@@ -212,22 +255,24 @@ export class Session implements Disposable {
     options: { readonly signal?: AbortSignal; readonly special?: boolean } = {},
   ): WritableStream<string> {
     this.#assertNotWriting("open a second writable");
-    this.#writing = true;
     const encoder = new TokenEncoder(this.#model.tokenizer, {
       special: options.special ?? false,
       continuation: this.length > 0,
       batchLength: ENCODE_BATCH,
     });
+    this.#encoder = encoder;
+    let begun = false;
     const read = async (text: string | null, signal?: AbortSignal) => {
       try {
-        const encoded = text === null ? encoder.flush() : encoder.push(text);
-        if (encoded.byteLength === 0) return;
-        this.#begin();
-        const { length } = this;
-        this.#log.append(encoded.tokens, encoded.byteLength, encoded.anchors);
-        await this.#readFullSteps(length, signal);
+        if (text && !begun) {
+          begun = true;
+          encoder.pushMarkup(this.#openTurn());
+        }
+        const accepted = this.#accept(text === null ? encoder.flush() : encoder.push(text));
+        await this.#readFullSteps(accepted, signal);
       } catch (error) {
-        this.#writing = false;
+        this.#encoder = null;
+        this.#turns = this.#turnsNow();
         throw error;
       }
     };
@@ -241,10 +286,11 @@ export class Session implements Disposable {
       },
       close: async () => {
         await read(null, options.signal);
-        this.#writing = false;
+        this.#encoder = null;
       },
       abort: () => {
-        this.#writing = false;
+        this.#encoder = null;
+        this.#turns = this.#turnsNow();
       },
     });
   }
@@ -274,7 +320,7 @@ export class Session implements Disposable {
       throw new RangeError(`Cannot generate: maxTokens must be 0 or more, got ${maxTokens}`);
     }
     const sample = createSampler(options);
-    const ends = new Set([...this.#model.llama.config.eosTokens, ...stopTokens]);
+    const ends = new Set([...this.#model.endTokens, ...stopTokens]);
     for (let i = 0; i < maxTokens; i++) {
       signal?.throwIfAborted();
       const token = sample(await this.logits({ signal }));
@@ -288,20 +334,26 @@ export class Session implements Disposable {
   /**
    * Asks about what was read. Question and answer join the sequence: fork first to keep them out.
    *
-   * A model whose profile has question forms is asked in the form it was trained on.
+   * A model whose profile has question forms is asked in the form it was trained on; one with a chat
+   * template in a turn of the user's, with the text that was read before. Both but for `raw`.
    *
    * @returns The answer in pieces, without the white space before it.
    * @throws {RangeError} If the question does not fit the scope; nothing has been read then.
+   * @throws {TypeError} If the chat template cannot be used; says why.
    */
   async *ask(question: string, options: AskOptions = {}): AsyncGenerator<string> {
     this.#assertNotWriting("ask");
     const { tokenizer, profile } = this.#model;
+    const chat = options.raw ? null : this.#chat;
     const form = options.raw || !profile ? null : completeQuestion(profile, question);
     const text = form?.text ?? (options.raw ? question : `\n${question}\n`);
-    const tokens = tokenizer.encode(text, { special: false, continuation: this.length > 0 });
+    const tokens = chat
+      ? this.#encodeTurn(chat, question)
+      : tokenizer.encode(text, { special: false, continuation: this.length > 0 });
     this.#checkQuestion(tokens.length);
-    this.#begin();
+    if (!chat) this.#begin();
     await this.#readQuestion(tokens, options.signal);
+    if (chat) this.#turns = [...this.#turnsNow(), { at: this.length - 1, of: "answered" }];
     let shown = false;
     for await (const piece of this.#write(options, form ?? {})) {
       const visible = shown ? piece : piece.trimStart();
@@ -344,8 +396,13 @@ export class Session implements Disposable {
   }
 
   /**
-   * A second session with the same past, for a question of its own: the cache's full chunks are
-   * shared. May follow other rules from here on.
+   * A second session with the same past, for a question of its own: the cache's chunks are shared.
+   * May follow other rules from here on.
+   *
+   * The session's writable may be open: its fork has all that was written, up to the last character,
+   * and can be asked while the session reads on.
+   *
+   * @throws {RangeError} If its scope would always read tokens that were forgotten.
    */
   fork(options: ForkOptions = {}): Session {
     const scope = options.scope ?? this.#options.scope;
@@ -369,11 +426,12 @@ export class Session implements Disposable {
   async save(target: SaveTarget): Promise<void> {
     this.#assertNotWriting("save the session");
     const { scope, stepSize, select, selectLayers, kvFormat } = this;
-    const { beyondTrainedLength = false } = this.#options;
-    const rules = { scope, stepSize, select, selectLayers, kvFormat, beyondTrainedLength };
+    const { beyondTrainedLength = false, raw = false } = this.#options;
+    const rules = { scope, stepSize, select, selectLayers, kvFormat, beyondTrainedLength, raw };
     this.#saving = true;
     try {
-      await saveSession(target, this.#model, rules, { log: this.#log, cache: this.#cache });
+      const parts = { log: this.#log, cache: this.#cache };
+      await saveSession(target, this.#model, { rules, turns: this.#turnsNow() }, parts);
     } finally {
       this.#saving = false;
     }
@@ -382,7 +440,8 @@ export class Session implements Disposable {
   /**
    * Forgets all tokens from `length` on.
    *
-   * @throws {RangeError} If `length` is not within the sequence.
+   * @throws {RangeError} If `length` is not within the sequence, or the local tokens before it were
+   * forgotten; nothing has changed then.
    */
   truncate(length: number): void {
     this.#assertNotWriting("truncate");
@@ -391,17 +450,22 @@ export class Session implements Disposable {
         `Cannot truncate: the length must be an integer from 0 to ${this.length} tokens, got ${length}`,
       );
     }
-    this.#log.truncate(length);
     if (this.#cache.length >= length) {
+      assertRemembered(`truncate to ${length} tokens`, this.#cache.store, this.scope, length);
       this.#cache.truncate(length);
+      this.#toldForgotten = this.#cache.store.forgottenTokens;
       this.#hiddenIsNewest = false;
     }
+    this.#log.truncate(length);
+    this.#turns = this.#turnsNow();
   }
 
   /** Frees the cache's chunks that no fork uses. */
   [Symbol.dispose](): void {
     this.#hidden[Symbol.dispose]();
     this.#cache[Symbol.dispose]();
+    this.#spill?.[Symbol.dispose]();
+    this.#spill = null;
   }
 
   /** Text from tokens, until a stop rule or token. */
@@ -423,10 +487,68 @@ export class Session implements Disposable {
     if (rest !== "") yield rest;
   }
 
+  /** Adds text to the sequence, unread; gives the length before it. */
+  #accept({ tokens, byteLength, anchors }: EncodedTokens): number {
+    // A template's markup is tokens, but no bytes of any text.
+    const some = byteLength > 0 || tokens.length > 0;
+    if (some) this.#begin();
+    const { length } = this;
+    if (some) this.#log.append(tokens, byteLength, anchors);
+    return length;
+  }
+
+  /** The model's manners, where this session minds them. */
+  get #chat(): Chat | null {
+    return this.#options.raw ? null : this.#model.chat;
+  }
+
+  /** The turns whose tokens are not forgotten. */
+  #turnsNow(): readonly Turn[] {
+    return this.#turns.filter(({ at }) => at < this.length);
+  }
+
+  /** What the template puts before the user's text here; null within a turn of the user's. */
+  #markupBefore(chat: Chat): string | null {
+    const parts = chat.parts();
+    const turn = this.#turnsNow().at(-1);
+    if (turn?.of === "user") return null;
+    if (turn === undefined) return parts.opening;
+    if (parts.next !== null) return parts.next;
+    throw new TypeError(
+      "Cannot go on after an answer: the model's chat template has one turn only; fork the session " +
+        "before asking, or set raw",
+    );
+  }
+
+  /** Begins a turn of the user's if none has begun; gives what is to be read before its text. */
+  #openTurn(): string {
+    const markup = this.#chat ? this.#markupBefore(this.#chat) : null;
+    if (markup === null) return "";
+    this.#turns = [...this.#turnsNow(), { at: this.length, of: "user" }];
+    return markup;
+  }
+
+  /**
+   * A question and all that the template puts around it. Encoded apart from the text before it:
+   * questions are steps of their own.
+   */
+  #encodeTurn(chat: Chat, question: string): Uint32Array {
+    const before = this.#markupBefore(chat) ?? QUESTION_SEPARATOR;
+    const encoder = new TokenEncoder(this.#model.tokenizer, {
+      special: false,
+      continuation: this.length > 0,
+    });
+    encoder.pushMarkup(before);
+    const start = encoder.push(question).tokens;
+    encoder.pushMarkup(chat.parts().closing);
+    return Uint32Array.from([...start, ...encoder.flush().tokens]);
+  }
+
   /** Puts the beginning-of-text token in front of the first text. */
   #begin(): void {
     const { addBos, bosToken } = this.#model.tokenizer;
-    if (this.length > 0 || !addBos || bosToken === null) return;
+    // A template brings its own.
+    if (this.#turns.length > 0 || this.length > 0 || !addBos || bosToken === null) return;
     this.#log.append([bosToken], null);
   }
 
@@ -434,7 +556,8 @@ export class Session implements Disposable {
   async #readFullSteps(accepted: number, signal?: AbortSignal): Promise<void> {
     try {
       while (this.#log.length - this.#cache.length > this.stepSize) {
-        await this.#step(this.#cache.length + this.stepSize, "read", signal);
+        const end = this.#cache.length + this.stepSize;
+        await this.#step(end, "read", signal, spareTokens(this.stepSize));
       }
     } catch (error) {
       // The caller hears that these were not taken; what was read stays.
@@ -481,8 +604,8 @@ export class Session implements Disposable {
     await this.#step(length, "generate", signal);
   }
 
-  /** Reads the tokens up to `end` in one pass of the model. */
-  async #step(end: number, phase: StepPhase, signal?: AbortSignal): Promise<void> {
+  /** Reads the tokens up to `end` in one pass of the model; `spare` more must find room, too. */
+  async #step(end: number, phase: StepPhase, signal?: AbortSignal, spare = 0): Promise<void> {
     signal?.throwIfAborted();
     const { llama, backend } = this.#model;
     const start = this.#cache.length;
@@ -495,6 +618,7 @@ export class Session implements Disposable {
     const { onSelect } = this.#options;
     const wantsHidden = phase === "generate";
     // From here to the copy nothing awaits: sessions of one model share its activations.
+    this.#reserve(end - start, spare);
     const hidden = llama.forward(this.#log.slice(start, end), this.#cache, {
       scope: this.scope,
       selects,
@@ -517,6 +641,24 @@ export class Session implements Disposable {
       onSelect!({ step, phase, layer, length: end, spans });
     }
     await this.#breathe(signal);
+  }
+
+  /** Makes room for a step, and tells what was forgotten for it. */
+  #reserve(count: number, spare: number): void {
+    try {
+      // What a step that failed half-way left behind does not count as read.
+      this.#cache.truncate(this.#cache.length);
+      this.#cache.reserve(count, spare);
+    } finally {
+      this.#tellForgotten(this.#toldForgotten);
+    }
+  }
+
+  /** Tells what was forgotten, if it is more than was known. */
+  #tellForgotten(known: number): void {
+    const { store } = this.#cache;
+    if (store.forgottenTokens > known) this.#options.onForget?.(store.forgotten);
+    this.#toldForgotten = store.forgottenTokens;
   }
 
   /** Gives timers and signals a turn now and then: steps follow one another without waiting. */
@@ -556,7 +698,7 @@ export class Session implements Disposable {
   }
 
   #assertNotWriting(attempt: string): void {
-    if (!this.#writing && !this.#saving) return;
+    if (this.#encoder === null && !this.#saving) return;
     throw new TypeError(
       this.#saving
         ? `Cannot ${attempt}: the session must be saved first, which it is just now; or fork the session`

@@ -18,7 +18,6 @@ import {
   encodeHeader,
   forgottenChunks,
   readHeader,
-  type SavedRules,
   type SectionGroup,
   sectionGroups,
   type SessionHeader,
@@ -31,6 +30,9 @@ export type SaveTarget = string | URL | WritableStream<Uint8Array>;
 
 /** Where it is restored from: a path, a URL (`file:`, `http:`, `https:`), or any source of bytes. */
 export type RestoreSource = string | URL | ByteSource;
+
+/** What is said of a session beside its parts. */
+export type SavedState = Pick<SessionHeader, "rules" | "turns">;
 
 /** What a session is made of. */
 export interface SessionParts {
@@ -47,11 +49,11 @@ export interface SessionParts {
 export async function saveSession(
   target: SaveTarget,
   model: Identified,
-  rules: SavedRules,
+  state: SavedState,
   parts: SessionParts,
 ): Promise<void> {
   const identity = identityOf(model);
-  const write = (sink: ByteSink) => writeSession(sink, identity, rules, parts);
+  const write = (sink: ByteSink) => writeSession(sink, identity, state, parts);
   if (typeof target !== "string" && !(target instanceof URL)) {
     return await writeStream(target, write);
   }
@@ -60,8 +62,9 @@ export async function saveSession(
 }
 
 /** A session's file, its header read and checked. */
-export interface SavedSession {
-  readonly rules: SavedRules;
+export interface SavedSession extends SavedState {
+  /** Tokens that were forgotten before it was saved. */
+  readonly forgottenTokens: number;
   /**
    * Fills what is still empty, piece by piece.
    *
@@ -92,6 +95,8 @@ export async function openSession(
     const { header, byteLength } = await readHeader(file, identity);
     return {
       rules: header.rules,
+      turns: header.turns,
+      forgottenTokens: forgottenChunks(header.cache) * header.cache.chunkSize,
       fill: (parts) => readSession(file, byteLength, header, parts),
       close,
     };
@@ -104,7 +109,7 @@ export async function openSession(
 async function writeSession(
   sink: ByteSink,
   model: ModelIdentity,
-  rules: SavedRules,
+  { rules, turns }: SavedState,
   { log, cache }: SessionParts,
 ): Promise<void> {
   const { store } = cache;
@@ -120,6 +125,7 @@ async function writeSession(
   const header: SessionHeader = {
     model,
     rules,
+    turns,
     length: log.length,
     textBytes: log.byteLength,
     numAnchors: log.numAnchors,
@@ -194,7 +200,7 @@ async function readSession(
     }
     store.writeChannels(await next());
     for (const { chunk, count, isForgotten } of chunksOf(header)) {
-      store.reserve(chunk * store.chunkSize + count);
+      if (!isForgotten) store.reserve(chunk * store.chunkSize + count);
       store.writeChunk(chunk, count, isForgotten ? null : await next());
     }
     cache.advance(header.cache.length);

@@ -48,12 +48,22 @@ export interface SavedRules {
   readonly selectLayers: readonly number[];
   readonly kvFormat: KvFormat;
   readonly beyondTrainedLength: boolean;
+  readonly raw: boolean;
+}
+
+/** Whose turn it is from some token on, in a conversation: the user's, or it is over with an answer. */
+export interface Turn {
+  /** Index of a token; one that is truncated ends the turn. */
+  readonly at: number;
+  readonly of: "user" | "answered";
 }
 
 /** What a session's file holds. */
 export interface SessionHeader {
   readonly model: ModelIdentity;
   readonly rules: SavedRules;
+  /** Of a model with a chat template, ascending. */
+  readonly turns: readonly Turn[];
   /** Tokens of the sequence. */
   readonly length: number;
   /** Bytes of input that they cover. */
@@ -210,6 +220,7 @@ function parseHeader(
   return {
     model,
     rules: parseRules(rules, model.config.numLayers, fail),
+    turns: parseTurns(root["turns"], length, fail),
     length,
     textBytes: countOf(root, "textBytes", fail),
     numAnchors: countOf(root, "numAnchors", fail),
@@ -229,7 +240,7 @@ function checkModel(saved: Fields, model: ModelIdentity, fail: Fail): void {
   const config = fieldsOf(saved["config"], "model.config", fail);
   const own = { ...model.config } as Fields;
   for (const key of new Set([...Object.keys(own), ...Object.keys(config)])) {
-    if (show(config[key]) !== show(own[key])) {
+    if (canonical(config[key]) !== canonical(own[key])) {
       fail(
         `it was saved with another model: ${shorten(key)} must be ${show(own[key])}, got ${
           show(config[key])
@@ -247,10 +258,7 @@ function checkModel(saved: Fields, model: ModelIdentity, fail: Fail): void {
 }
 
 function parseRules(rules: Fields, numLayers: number, fail: Fail): SavedRules {
-  const { beyondTrainedLength, selectLayers } = rules;
-  if (typeof beyondTrainedLength !== "boolean") {
-    fail(`rules.beyondTrainedLength must be true or false, got ${show(beyondTrainedLength)}`);
-  }
+  const { selectLayers } = rules;
   const given = Object.entries(fieldsOf(rules["scope"], "rules.scope", fail))
     .map(([key, value]) => [key, value === "Infinity" ? Infinity : value]);
   const keys = Object.keys(FULL_ATTENTION);
@@ -263,8 +271,21 @@ function parseRules(rules: Fields, numLayers: number, fail: Fail): SavedRules {
     select: oneOf(rules, "select", ["always", "ask", "never"], fail),
     selectLayers: attempt(() => resolveSelectLayers(selectLayers as number[], numLayers), fail),
     kvFormat: oneOf(rules, "kvFormat", ["i16", "f32"], fail),
-    beyondTrainedLength: beyondTrainedLength as boolean,
+    beyondTrainedLength: flagOf(rules, "beyondTrainedLength", fail),
+    raw: flagOf(rules, "raw", fail),
   };
+}
+
+function parseTurns(value: unknown, length: number, fail: Fail): Turn[] {
+  if (!Array.isArray(value)) fail(`turns must be a list, got ${show(value)}`);
+  let last = 0;
+  return (value as unknown[]).map((turn) => {
+    const fields = fieldsOf(turn, "a turn", fail);
+    const at = countOf(fields, "at", fail, last);
+    if (at >= length) fail(`a turn must be at one of its ${length} tokens, got ${at}`);
+    last = at;
+    return { at, of: oneOf(fields, "of", ["user", "answered"], fail) };
+  });
 }
 
 function parseForgotten(value: unknown, chunks: number, fail: Fail): [number, number][] {
@@ -288,6 +309,12 @@ function parseForgotten(value: unknown, chunks: number, fail: Fail): [number, nu
 
 function fieldsOf(value: unknown, what: string, fail: Fail): Fields {
   return asObject(value) ?? fail(`${what} must be an object, got ${show(value)}`);
+}
+
+function flagOf(fields: Fields, key: string, fail: Fail): boolean {
+  const value = fields[key];
+  if (typeof value === "boolean") return value;
+  return fail(`${key} must be true or false, got ${show(value)}`);
 }
 
 function countOf(fields: Fields, key: string, fail: Fail, least = 0): number {
@@ -315,6 +342,14 @@ function attempt<T>(action: () => T, fail: Fail): T {
   } catch (error) {
     return fail((error as Error).message, error);
   }
+}
+
+/** As JSON, whole and whatever the order of its fields. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, part) => {
+    const fields = asObject(part);
+    return fields ? Object.fromEntries(Object.entries(fields).sort()) : part;
+  }) ?? "nothing";
 }
 
 function show(value: unknown): string {

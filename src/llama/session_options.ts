@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { KvFormat } from "../backend/backend.ts";
+import type { KvFormat, SpillFile, TokenRange } from "../backend/backend.ts";
 import type { ScopeConfig } from "../reattention/scope.ts";
 import type { SamplerOptions } from "./sampler.ts";
 import type { SelectionRecord } from "./selection_record.ts";
@@ -31,8 +31,28 @@ export interface SessionOptions {
   readonly selectLayers?: readonly number[] | "all";
   /** How keys and values are kept. Default `"i16"`. */
   readonly kvFormat?: KvFormat;
+  /**
+   * What the cache of the session and its forks may occupy in memory, in bytes; never more, whatever it costs.
+   * Default: all that the backend may.
+   */
+  readonly cacheBytes?: number;
+  /**
+   * Where the values of old tokens go when memory ends, about half of the cache; selection reads all keys, so
+   * these stay. A folder, where the session makes a file that is gone with it and its forks; or a file of the
+   * caller's, who closes it after them. Nothing that is read changes. Scores must be `"qk"`.
+   */
+  readonly spill?: string | SpillFile;
+  /**
+   * What to do when nothing fits any more: fail (default), or forget the oldest tokens behind the global ones,
+   * forks' shared ones too. They are never selected again.
+   */
+  readonly forget?: "oldest";
+  /** Told where tokens were forgotten so far, each time that some were; forks tell it, too. */
+  readonly onForget?: (forgotten: readonly TokenRange[]) => void;
   /** Allows scopes beyond the trained length, where the model breaks: for baselines. */
   readonly beyondTrainedLength?: boolean;
+  /** Reads and asks without the model's chat template, as for a base model. Default false. */
+  readonly raw?: boolean;
   /** Told what each layer selected, step by step. */
   readonly onSelect?: (record: SelectionRecord) => void;
 }
@@ -40,7 +60,7 @@ export interface SessionOptions {
 /** What a fork may do differently. */
 export type ForkOptions = Pick<
   SessionOptions,
-  "scope" | "select" | "selectLayers" | "beyondTrainedLength" | "onSelect"
+  "scope" | "select" | "selectLayers" | "beyondTrainedLength" | "onForget" | "onSelect"
 >;
 
 /**
@@ -60,6 +80,7 @@ export function restoredOptions(saved: SavedRules, options: RestoreOptions): Ses
     selectLayers: options.selectLayers ?? saved.selectLayers,
     kvFormat: saved.kvFormat,
     beyondTrainedLength: options.beyondTrainedLength ?? saved.beyondTrainedLength,
+    raw: options.raw ?? saved.raw,
   };
 }
 
@@ -77,7 +98,7 @@ export interface GenerateOptions extends SamplerOptions {
 export interface AskOptions extends Omit<GenerateOptions, "stopTokens"> {
   /** Strings before which, and token ids at which, the text ends, besides the model's own. */
   readonly stop?: readonly (string | number)[];
-  /** Takes the question as it is instead of the form the model was trained on. */
+  /** Takes the question as it is instead of the form or the turn that the model was trained on. */
   readonly raw?: boolean;
 }
 
@@ -95,8 +116,14 @@ export interface SessionStats {
   readonly questionSeconds: number;
   /** Time for the tokens whose output was wanted. */
   readonly generateSeconds: number;
-  /** Chunks of keys and values, those shared with forks included. */
+  /** Chunks of keys and values in memory, those shared with forks included. */
   readonly cacheBytes: number;
+  /** Tokens whose values are in the spill file. */
+  readonly spilledTokens: number;
+  /** Tokens that were forgotten to make room. */
+  readonly forgottenTokens: number;
+  /** Where they were. */
+  readonly forgotten: readonly TokenRange[];
   readonly bytesPerToken: number;
   /** The most tokens one attention call could read so far. */
   readonly largestScope: number;

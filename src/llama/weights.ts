@@ -8,21 +8,13 @@ import type { Backend, Weight, WeightFormat, WeightSource } from "../backend/bac
 import { ModelFormatError } from "../errors.ts";
 import { shorten } from "../files/json.ts";
 import type { TensorInfo, TensorTable } from "../files/tensor_table.ts";
+import { ARCHITECTURES, type LayerPart, tensorNames } from "./architectures.ts";
 import type { LlamaConfig } from "./config.ts";
+import { inHalfSplitOrder, pickHeads } from "./head_order.ts";
 import type { WeightWatch } from "./identity.ts";
 
-/** The weights of one layer. Matrices are [output features, input features]. */
-export interface LayerWeights {
-  readonly inputNorm: Weight;
-  readonly qProj: Weight;
-  readonly kProj: Weight;
-  readonly vProj: Weight;
-  readonly oProj: Weight;
-  readonly postAttentionNorm: Weight;
-  readonly gateProj: Weight;
-  readonly upProj: Weight;
-  readonly downProj: Weight;
-}
+/** The weights of one layer; biases and norms of heads where the architecture has them. */
+export type LayerWeights = Parts<Weight>["layers"][number];
 
 /** The weights of a model. */
 export interface LlamaWeights {
@@ -33,53 +25,6 @@ export interface LlamaWeights {
   readonly lmHead: Weight;
 }
 
-/** What each weight is called in a file. */
-interface Names {
-  readonly embedTokens: string;
-  readonly norm: string;
-  readonly lmHead: string;
-  /** What a layer's tensors begin with, up to its number. */
-  readonly layers: string;
-  readonly layer: Readonly<Record<keyof LayerWeights, string>>;
-}
-
-const NAMES: Readonly<Record<TensorTable["format"], Names>> = {
-  safetensors: {
-    embedTokens: "model.embed_tokens.weight",
-    norm: "model.norm.weight",
-    lmHead: "lm_head.weight",
-    layers: "model.layers.",
-    layer: {
-      inputNorm: "input_layernorm.weight",
-      qProj: "self_attn.q_proj.weight",
-      kProj: "self_attn.k_proj.weight",
-      vProj: "self_attn.v_proj.weight",
-      oProj: "self_attn.o_proj.weight",
-      postAttentionNorm: "post_attention_layernorm.weight",
-      gateProj: "mlp.gate_proj.weight",
-      upProj: "mlp.up_proj.weight",
-      downProj: "mlp.down_proj.weight",
-    },
-  },
-  gguf: {
-    embedTokens: "token_embd.weight",
-    norm: "output_norm.weight",
-    lmHead: "output.weight",
-    layers: "blk.",
-    layer: {
-      inputNorm: "attn_norm.weight",
-      qProj: "attn_q.weight",
-      kProj: "attn_k.weight",
-      vProj: "attn_v.weight",
-      oProj: "attn_output.weight",
-      postAttentionNorm: "ffn_norm.weight",
-      gateProj: "ffn_gate.weight",
-      upProj: "ffn_up.weight",
-      downProj: "ffn_down.weight",
-    },
-  },
-};
-
 /** The types whose numbers a backend takes as they are. */
 const FORMATS: ReadonlyMap<string, WeightFormat> = new Map([
   ["F32", "f32"],
@@ -87,12 +32,24 @@ const FORMATS: ReadonlyMap<string, WeightFormat> = new Map([
   ["BF16", "bf16"],
   ["Q8_0", "q8_0"],
   ["Q4_0", "q4_0"],
+  ["Q4_1", "q4_1"],
+  ["Q5_0", "q5_0"],
+  ["Q5_1", "q5_1"],
+  ["Q4_K", "q4_k"],
+  ["Q5_K", "q5_k"],
+  ["Q6_K", "q6_k"],
 ]);
+
+/** Parts of a layer that not every architecture has. */
+type OptionalPart = "qBias" | "kBias" | "vBias" | "oBias" | "qNorm" | "kNorm";
 
 /** The parts of {@linkcode LlamaWeights}, each as some `T`. */
 interface Parts<T> {
   readonly embedTokens: T;
-  readonly layers: readonly Readonly<Record<keyof LayerWeights, T>>[];
+  readonly layers: readonly (
+    & Readonly<Record<Exclude<LayerPart, OptionalPart>, T>>
+    & Readonly<Partial<Record<OptionalPart, T>>>
+  )[];
   readonly norm: T;
   /** Null where it is `embedTokens`. */
   readonly lmHead: T | null;
@@ -101,27 +58,50 @@ interface Parts<T> {
 /**
  * Finds a model's tensors and checks them against its configuration; reads nothing.
  *
- * GGUF keeps the rows of q and k in the order of interleaved rotation; the sources returned give
- * them in the half-split order that all backends know.
+ * The sources of q, k and v give their rows in the order that all backends know, whatever the
+ * file's: head_order.ts.
  *
  * @throws {ModelFormatError} If a tensor is missing, has another shape than the configuration says,
  * or a type that cannot be used; or if a layer has tensors that would be left out.
  */
 export function findWeights(table: TensorTable, config: LlamaConfig): Parts<WeightSource> {
-  const names = NAMES[table.format];
-  const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim, vocabSize } = config;
+  const { architecture, hiddenSize, intermediateSize, headDim, vocabSize } = config;
+  const { numHeads, numKvHeads } = config;
+  const names = tensorNames(architecture, table.format);
+  const { ggufInterleaves, fusedQkv } = ARCHITECTURES[architecture];
+  const isFused = fusedQkv && table.format !== "gguf";
+  const isInterleaved = ggufInterleaves && table.format === "gguf";
   const queryRows = numHeads * headDim;
-  const keyRows = numKvHeads * headDim;
   const found = new Set<string>();
   const find = (name: string, ...shape: number[]): WeightSource => {
     const source = weightSource(table, name, shape);
     found.add(name);
     return source;
   };
-  const findRotated = (name: string, rows: number): WeightSource => {
-    const source = find(name, rows, hiddenSize);
-    if (table.format !== "gguf") return source;
-    return inHalfSplitOrder(source, table.tensors.get(name)!.byteLength / rows, headDim);
+  /** The heads of q, k or v: rows of a matrix, or numbers of a bias (`cols` is none). */
+  const findHeads = (part: "q" | "k" | "v", name: string, ...cols: number[]): WeightSource => {
+    const heads = part === "q" ? numHeads : numKvHeads;
+    if (!isFused) {
+      const source = find(name, heads * headDim, ...cols);
+      if (!isInterleaved || part === "v") return source;
+      const rowBytes = table.tensors.get(name)!.byteLength / (heads * headDim);
+      return inHalfSplitOrder(source, rowBytes, headDim);
+    }
+    const group = numHeads / numKvHeads;
+    const all = numHeads + 2 * numKvHeads;
+    const source = find(name, all * headDim, ...cols);
+    // A KV head's queries, then its key, then its value.
+    const placeOf = (head: number) =>
+      part === "q"
+        ? Math.floor(head / group) * (group + 2) + head % group
+        : head * (group + 2) + group + (part === "k" ? 0 : 1);
+    const [rows, width] = cols.length === 0 ? [1, heads * headDim] : [heads * headDim, source.cols];
+    return pickHeads(
+      source,
+      table.tensors.get(name)!.byteLength / all,
+      Array.from({ length: heads }, (_, head) => placeOf(head)),
+      { rows, cols: width },
+    );
   };
 
   // With a tie, the file has either tensor or both; a tie of its own __metadata__ counts as well.
@@ -139,13 +119,23 @@ export function findWeights(table: TensorTable, config: LlamaConfig): Parts<Weig
   const norm = find(names.norm, hiddenSize);
 
   const layers = Array.from({ length: config.numLayers }, (_, i) => {
-    const name = (part: keyof LayerWeights) => `${names.layers}${i}.${names.layer[part]}`;
+    const name = (part: LayerPart) => `${names.layers}${i}.${names.layer[part]}`;
     return {
       inputNorm: find(name("inputNorm"), hiddenSize),
-      qProj: findRotated(name("qProj"), queryRows),
-      kProj: findRotated(name("kProj"), keyRows),
-      vProj: find(name("vProj"), keyRows, hiddenSize),
+      qProj: findHeads("q", name("qProj"), hiddenSize),
+      kProj: findHeads("k", name("kProj"), hiddenSize),
+      vProj: findHeads("v", name("vProj"), hiddenSize),
       oProj: find(name("oProj"), hiddenSize, queryRows),
+      ...config.qkvBias && {
+        qBias: findHeads("q", name("qBias")),
+        kBias: findHeads("k", name("kBias")),
+        vBias: findHeads("v", name("vBias")),
+      },
+      ...config.outputBias && { oBias: find(name("oBias"), hiddenSize) },
+      ...config.qkNorm && {
+        qNorm: find(name("qNorm"), headDim),
+        kNorm: find(name("kNorm"), headDim),
+      },
       postAttentionNorm: find(name("postAttentionNorm"), hiddenSize),
       gateProj: find(name("gateProj"), intermediateSize, hiddenSize),
       upProj: find(name("upProj"), intermediateSize, hiddenSize),
@@ -157,7 +147,7 @@ export function findWeights(table: TensorTable, config: LlamaConfig): Parts<Weig
 }
 
 /**
- * A bias, a second norm, a layer more than the configuration has: leaving them out would be another
+ * A bias, a third norm, a layer more than the configuration has: leaving them out would be another
  * model.
  */
 function checkNothingIsLeft(table: TensorTable, layers: string, found: ReadonlySet<string>): void {
@@ -199,7 +189,7 @@ function weightSource(
     fail(`tensor "${name}" must have the shape [${shape}], got [${tensor.shape}]`);
   }
   const format = FORMATS.get(tensor.dtype) ??
-    fail(`tensor "${name}" must be F32, F16, BF16, Q8_0 or Q4_0, got ${tensor.dtype}`);
+    fail(`tensor "${name}" must be one of ${[...FORMATS.keys()].join(", ")}, got ${tensor.dtype}`);
   const [rows, cols] = shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!];
   return { name, format, rows, cols, read: (target, offset) => readTensor(tensor, target, offset) };
 }
@@ -212,43 +202,6 @@ async function readTensor(tensor: TensorInfo, target: Uint8Array, offset: number
     );
   }
   await tensor.source.read(target, tensor.byteOffset + offset);
-}
-
-/**
- * Rows of q or k as GGUF keeps them, in Hugging Face's order. In each head GGUF has the two rows of
- * a rotated pair next to each other (row 2 i + s), Hugging Face half a head apart (row s * headDim
- * / 2 + i). Rows move whole, so their format does not matter.
- */
-function inHalfSplitOrder(source: WeightSource, rowBytes: number, headDim: number): WeightSource {
-  const headBytes = headDim * rowBytes;
-  // A head at a time: at most a few megabytes, and one read of the file instead of one per row.
-  let head = -1;
-  let bytes: Promise<Uint8Array> | null = null;
-  const readHead = (wanted: number): Promise<Uint8Array> => {
-    if (wanted !== head || bytes === null) {
-      const next = new Uint8Array(headBytes);
-      head = wanted;
-      bytes = source.read(next, wanted * headBytes).then(() => next);
-    }
-    return bytes;
-  };
-  return {
-    ...source,
-    async read(target, byteOffset) {
-      let filled = 0;
-      while (filled < target.byteLength) {
-        const offset = byteOffset + filled;
-        const from = await readHead(Math.floor(offset / headBytes));
-        const row = Math.floor(offset % headBytes / rowBytes);
-        const inRow = offset % rowBytes;
-        const stored = 2 * (row % (headDim / 2)) + Math.floor(row / (headDim / 2));
-        const length = Math.min(rowBytes - inRow, target.byteLength - filled);
-        const start = stored * rowBytes + inRow;
-        target.set(from.subarray(start, start + length), filled);
-        filled += length;
-      }
-    },
-  };
 }
 
 /**
@@ -268,7 +221,10 @@ export async function loadWeights(
   const sources = findWeights(table, config);
   const loaded: Weight[] = [];
   const load = async (source: WeightSource): Promise<Weight> => {
-    const watched = watch?.watch(source, table.tensors.get(source.name)!.byteLength);
+    const { byteLength, shape } = table.tensors.get(source.name)!;
+    // Some are a part of a tensor, whole rows of it.
+    const part = source.rows * source.cols / shape.reduce((product, size) => product * size, 1);
+    const watched = watch?.watch(source, byteLength * part);
     const weight = await backend.weight(watched ?? source);
     loaded.push(weight);
     return weight;
@@ -277,17 +233,9 @@ export async function loadWeights(
     const embedTokens = await load(sources.embedTokens);
     const layers: LayerWeights[] = [];
     for (const layer of sources.layers) {
-      layers.push({
-        inputNorm: await load(layer.inputNorm),
-        qProj: await load(layer.qProj),
-        kProj: await load(layer.kProj),
-        vProj: await load(layer.vProj),
-        oProj: await load(layer.oProj),
-        postAttentionNorm: await load(layer.postAttentionNorm),
-        gateProj: await load(layer.gateProj),
-        upProj: await load(layer.upProj),
-        downProj: await load(layer.downProj),
-      });
+      const parts: [string, Weight][] = [];
+      for (const [part, source] of Object.entries(layer)) parts.push([part, await load(source)]);
+      layers.push(Object.fromEntries(parts) as unknown as LayerWeights);
     }
     const norm = await load(sources.norm);
     const lmHead = sources.lmHead === null ? embedTokens : await load(sources.lmHead);

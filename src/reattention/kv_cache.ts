@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { KvStore } from "../backend/backend.ts";
+import type { KeptEnds, KvStore } from "../backend/backend.ts";
 
 /** A sequence's keys and values in all layers. All layers advance together, once per step. */
 export class KvCache implements Disposable {
@@ -23,9 +23,13 @@ export class KvCache implements Disposable {
     return this.#length;
   }
 
-  /** Makes room for `count` more tokens, so that a step either happens wholly or not at all. */
-  reserve(count: number): void {
-    this.store.reserve(this.#length + count);
+  /**
+   * Makes room for `count` more tokens, so that a step either happens wholly or not at all.
+   *
+   * @param spare Tokens beyond them that there must be room for, too.
+   */
+  reserve(count: number, spare = 0): void {
+    this.store.reserve(this.#length + count, spare);
   }
 
   /** Counts `count` tokens that every layer has appended. */
@@ -48,9 +52,13 @@ export class KvCache implements Disposable {
     this.#length = length;
   }
 
-  /** A second sequence with the same past; full chunks are shared. */
-  fork(): KvCache {
-    return new KvCache(this.store.fork(this.#length), this.#length);
+  /**
+   * A second sequence with the same past; chunks are shared.
+   *
+   * @param keep What must stay of it. Default: what stays of this one.
+   */
+  fork(keep?: KeptEnds): KvCache {
+    return new KvCache(this.store.fork(this.#length, keep), this.#length);
   }
 
   /** Gives the store back. */

@@ -6,7 +6,7 @@
 
 import type { Backend, KvFormat, Selection, Tensor } from "../backend/backend.ts";
 import { KvCache } from "./kv_cache.ts";
-import { createRope, type Rope } from "./rope.ts";
+import { createRope, type Rope, ropeFor, type RopeScaling } from "./rope.ts";
 import { fitScope, planScope, resolveScope, type Scope, type ScopeConfig } from "./scope.ts";
 
 /** Where one attention call happens and by which rules. */
@@ -59,8 +59,17 @@ export function reattend(
   const selection = call.selects && config.topK > 0 && scope.globalEnd < scope.localStart
     ? backend.select(cache.store, layer, query, scope, config)
     : null;
-  backend.attend(out, query, cache.store, layer, scope, selection, call.rope, config.positions);
+  const rope = ropeFor(call.rope, mostPositions(config, scope, selection !== null));
+  backend.attend(out, query, cache.store, layer, scope, selection, rope, config.positions);
   return { scope, selection };
+}
+
+/** How many positions a call has, at most: what was selected may be less than may be. */
+function mostPositions(config: ScopeConfig, scope: Scope, selects: boolean): number {
+  const { globalEnd, localStart, length } = scope;
+  if (config.positions === "sequence") return length;
+  const spans = selects ? Math.min(config.maxSpans * config.spanSize, localStart - globalEnd) : 0;
+  return globalEnd + spans + length - localStart;
 }
 
 /** Options of {@linkcode ReAttention}. */
@@ -73,6 +82,8 @@ export interface ReAttentionOptions {
   readonly headDim: number;
   /** Base of the rotary frequencies. Default 10000. */
   readonly ropeTheta?: number;
+  /** How the model's rotary frequencies are scaled. Default: they are not. */
+  readonly ropeScaling?: RopeScaling;
   /** Default: {@linkcode fitScope}(8192), the paper's. */
   readonly scope?: Partial<ScopeConfig>;
   /** Short for `scope.scores`. */
@@ -150,7 +161,7 @@ export class ReAttention implements Disposable {
       fitScope(8192),
     );
     this.#backend = backend;
-    this.#rope = createRope(options.ropeTheta ?? 10000, headDim);
+    this.#rope = createRope(options.ropeTheta ?? 10000, headDim, options.ropeScaling);
     this.#cache = new KvCache(
       backend.kvStore({ numLayers: 1, numHeads, numKvHeads, headDim }, {
         format: options.kvFormat ?? "f32",

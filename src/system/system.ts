@@ -22,12 +22,23 @@ export function environmentVariable(name: string): string | undefined {
   return process.env[name] || undefined;
 }
 
+let inputIsLeft = false;
+
+/**
+ * Says that what is being read (a pipe, a terminal) is not wanted any more: the process need not
+ * wait for it to end. A read that waits cannot be taken back.
+ */
+export function leaveInput(): void {
+  inputIsLeft = true;
+}
+
 /**
  * The status with which the process ends once nothing is left to do. Ending at once would lose
- * what a pipe has not taken yet.
+ * what a pipe has not taken yet, so where input was left everything written must have been awaited.
  */
 export function setExitStatus(status: number): void {
   process.exitCode = status;
+  if (inputIsLeft) process.exit(status);
 }
 
 /**
@@ -163,6 +174,11 @@ export async function checkReadable(path: string): Promise<void> {
   if (isFolder) throw new Error(`Cannot read "${path}": it is a folder`);
 }
 
+/** Whether a path leads to a file that is there as a whole, not to a fifo or a device. */
+export async function isWholeFile(path: string): Promise<boolean> {
+  return (await stat(path)).isFile();
+}
+
 /** Whether two paths lead to the same file; false where one leads to none. */
 export async function isSameFile(a: string, b: string): Promise<boolean> {
   try {
@@ -252,6 +268,9 @@ export function explain(cause: unknown, path: string, verb: "read" | "write"): E
     EISDIR: "it is a folder",
     ENOTDIR: "a part of the path is not a folder",
     ENOSPC: "no space left on the device",
+    EDQUOT: "the disk quota is used up",
+    EFBIG: "files may not become that large here",
+    EIO: "the device failed",
     EROFS: "the file system is read-only",
   }[codeOf(cause)] ?? (cause instanceof Error ? cause.message : String(cause));
   return new Error(`Cannot ${verb} "${path}": ${reason}`, { cause });

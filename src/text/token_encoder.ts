@@ -4,11 +4,12 @@
  * @module
  */
 
-import type { Match, Matcher } from "./added_tokens.ts";
+import type { AddedToken, Match, Matcher } from "./added_tokens.ts";
 import type { EncodedWord } from "./bpe.ts";
 import { WORD_PIECE_LENGTH } from "./bpe.ts";
 import {
   isHighSurrogate,
+  isLowSurrogate,
   lastNormalizationBoundary,
   type LengthChange,
   METASPACE,
@@ -84,6 +85,8 @@ const CONTEXT_LENGTH = 64;
  * ```
  */
 export class TokenEncoder {
+  readonly #tokenizer: Tokenizer;
+  readonly #options: TokenEncoderOptions;
   readonly #rules: EncodingRules;
   readonly #matcher: Matcher | null;
   readonly #normalizedMatcher: Matcher | null;
@@ -125,6 +128,8 @@ export class TokenEncoder {
       );
     }
     const which = special ? "all" : "plain";
+    this.#tokenizer = tokenizer;
+    this.#options = options;
     this.#rules = tokenizer.rules;
     this.#matcher = this.#rules.added[which];
     this.#normalizedMatcher = this.#rules.addedNormalized[which];
@@ -148,6 +153,27 @@ export class TokenEncoder {
     return this.#take();
   }
 
+  /**
+   * Takes text of one's own that stands around the input, such as a chat template's: special tokens
+   * in it are those tokens, whatever the options say, and it has no bytes of the input. Plain text at
+   * its ends is encoded as one with the input beside it. `push` and `flush` give back the tokens.
+   */
+  pushMarkup(text: string): void {
+    this.#normalize(true);
+    let rest = text;
+    let match = find(this.#rules.markup, rest, true);
+    while (match.token !== null) {
+      const { token, start, end } = match;
+      const before = rest.slice(0, start);
+      this.#appendMarkup(token.stripsBefore ? before.trimEnd() : before);
+      this.#encodeText(true);
+      this.#pushAdded(token, 0);
+      rest = rest.slice(end);
+      match = find(this.#rules.markup, rest, true);
+    }
+    this.#appendMarkup(rest);
+  }
+
   /** Ends the text: the remaining tokens. The encoder is as new then. */
   flush(): EncodedTokens {
     this.#process(true);
@@ -155,6 +181,25 @@ export class TokenEncoder {
     const result = this.#take();
     this.#reset();
     return result;
+  }
+
+  /** A second encoder of the same text so far: it can be flushed while this one goes on. */
+  fork(): TokenEncoder {
+    const fork = new TokenEncoder(this.#tokenizer, this.#options);
+    fork.#raw = this.#raw;
+    fork.#threshold = this.#threshold;
+    fork.#sectionStart = this.#sectionStart;
+    fork.#firstSection = this.#firstSection;
+    fork.#stripsStart = this.#stripsStart;
+    fork.#text = this.#text;
+    fork.#textStart = this.#textStart;
+    fork.#changes = this.#changes.slice();
+    fork.#nextChange = this.#nextChange;
+    fork.#pieceStart = this.#pieceStart;
+    fork.#continues = this.#continues;
+    fork.#context = this.#context;
+    fork.#lastUnknown = this.#lastUnknown;
+    return fork; // no call leaves tokens behind that were not given away
   }
 
   get #carryLength(): number {
@@ -192,6 +237,15 @@ export class TokenEncoder {
 
   /** Finds added tokens in the input; what is between them is normalized and encoded. */
   #process(final: boolean): void {
+    this.#normalize(final);
+    this.#encodeText(final);
+    // What is settled need not be kept until everything is.
+    this.#changes.splice(0, this.#nextChange);
+    this.#nextChange = 0;
+  }
+
+  /** Finds added tokens in the input; what follows the last of them is normalized. */
+  #normalize(final: boolean): void {
     let rest = this.#raw;
     let match = find(this.#matcher, rest, final);
     while (match.token !== null) {
@@ -201,20 +255,21 @@ export class TokenEncoder {
       this.#append(kept);
       this.#encodeText(true);
       this.#skip(utf8Length(before.slice(kept.length)));
-      this.#pushToken(token.id, utf8Length(rest.slice(start, end)));
-      this.#sectionStart = true;
-      this.#firstSection = false;
-      this.#stripsStart = token.stripsAfter;
+      this.#pushAdded(token, utf8Length(rest.slice(start, end)));
       rest = rest.slice(end);
       match = find(this.#matcher, rest, final);
     }
     const end = final ? rest.length : this.#settledEnd(rest, match.end);
     this.#append(rest.slice(0, end));
     this.#raw = rest.slice(end);
-    this.#encodeText(final);
-    // What is settled need not be kept until everything is.
-    this.#changes.splice(0, this.#nextChange);
-    this.#nextChange = 0;
+  }
+
+  /** Emits an added token and begins a section. */
+  #pushAdded(token: AddedToken, byteLength: number): void {
+    this.#pushToken(token.id, byteLength);
+    this.#sectionStart = true;
+    this.#firstSection = false;
+    this.#stripsStart = token.stripsAfter;
   }
 
   /** How much of the input can be normalized, whatever follows. */
@@ -245,6 +300,22 @@ export class TokenEncoder {
     this.#sectionStart = false;
     const offset = this.#textStart + this.#text.length;
     this.#text += normalize(part, normalization, offset, this.#changes);
+  }
+
+  /** Adds text that is not the input's: each of its characters is taken off again. */
+  #appendMarkup(part: string): void {
+    const start = this.#text.length;
+    const { length } = this.#changes;
+    this.#append(part);
+    this.#changes.length = length;
+    for (let at = start; at < this.#text.length; at++) {
+      const unit = this.#text[at]!;
+      // Of a surrogate pair the first half counts for both.
+      const bytes = isLowSurrogate(unit.charCodeAt(0)) ? 0 : this.#readLength(
+        isHighSurrogate(unit.charCodeAt(0)) ? this.#text.slice(at, at + 2) : unit,
+      );
+      this.#changes.push({ end: this.#textStart + at + 1, bytes: -bytes });
+    }
   }
 
   /** Counts bytes of the input that the normalized text so far does not have; negative: has too many. */

@@ -72,6 +72,8 @@ export interface EncodingRules {
   readonly added: { readonly all: Matcher | null; readonly plain: Matcher | null };
   /** Added tokens that are found after it. */
   readonly addedNormalized: { readonly all: Matcher | null; readonly plain: Matcher | null };
+  /** All added tokens by their text as it stands, as in a chat template's. */
+  readonly markup: Matcher | null;
   /** Whether white space before some added token belongs to it. */
   readonly stripsBefore: boolean;
   /** Cuts text into words, which concatenate to it; null: words end where no merge can reach across. */
@@ -254,6 +256,7 @@ export function createTokenizer(
       normalization,
       added: matchers(asIs),
       addedNormalized: matchers(asNormalized),
+      markup: createMatcher(added.map((token) => [token.content, token])),
       stripsBefore: added.some((token) => token.stripsBefore),
       split: preTokenizer === null ? null : (text) => preTokenizer.pre_tokenize(text),
       wordPrefix: splitting.prefix,

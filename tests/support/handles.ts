@@ -56,7 +56,7 @@ export interface RandomWeight {
 }
 
 /** Formats of single numbers. */
-export type PlainFormat = Exclude<WeightFormat, "q8_0" | "q4_0">;
+export type PlainFormat = Extract<WeightFormat, "f32" | "f16" | "bf16">;
 
 /** Values in [-1, 1]; multiples of 1/256 for the 16-bit formats, so that all of them hold these exactly. */
 export function randomWeight(

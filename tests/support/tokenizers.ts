@@ -6,6 +6,9 @@
 
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
+import { readGguf } from "../../src/files/gguf.ts";
+import { openFile, pathOf } from "../../src/system/file_source.ts";
+import type { TokenizerMetadata } from "../../src/text/gguf_tokenizer.ts";
 import { createTokenizer, type Tokenizer } from "../../src/text/tokenizer.ts";
 import { missing, readJson, sharedUrl } from "./shared.ts";
 
@@ -54,6 +57,41 @@ export function tokenizerOf(name: TokenizerName): Tokenizer {
     loaded.set(name, tokenizer);
   }
   return tokenizer;
+}
+
+/** The metadata that a converter writes for a byte-level tokenizer.json. */
+export function metadataFrom(name: TokenizerName, pre: string): TokenizerMetadata {
+  // deno-lint-ignore no-explicit-any
+  const { model, added_tokens } = filesOf(name).json as any;
+  const tokens: string[] = [];
+  for (const [text, id] of Object.entries(model.vocab)) tokens[id as number] = text;
+  const types = new Int32Array(tokens.length + added_tokens.length).fill(1);
+  for (const { id, content, special } of added_tokens) {
+    tokens[id] = content;
+    types[id] = special ? 3 : 4;
+  }
+  return new Map<string, unknown>([
+    ["tokenizer.ggml.model", "gpt2"],
+    ["tokenizer.ggml.pre", pre],
+    ["tokenizer.ggml.tokens", tokens],
+    ["tokenizer.ggml.token_type", types.slice(0, tokens.length)],
+    [
+      "tokenizer.ggml.merges",
+      model.merges.map((merge: string | string[]) =>
+        typeof merge === "string" ? merge : merge.join(" ")
+      ),
+    ],
+  ]);
+}
+
+/** The metadata of a shared GGUF. */
+export async function metadataOf(path: string): Promise<TokenizerMetadata> {
+  const file = await openFile(pathOf(sharedUrl(path)));
+  try {
+    return (await readGguf(file)).metadata;
+  } finally {
+    await file.close?.();
+  }
 }
 
 /** What makes tokenizers stumble: white space, digits, apostrophes, scripts, marks, control tokens. */

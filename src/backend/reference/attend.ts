@@ -72,13 +72,17 @@ function tokensOf({ globalEnd, localStart, length }: Scope, selected: ArrayLike<
   return tokens;
 }
 
-/** Turns the pairs (x[i], x[i + headDim / 2]) by position * inverseFrequencies[i], in place. */
-function rotate(x: Float64Array, position: number, { inverseFrequencies }: Rope): void {
+/**
+ * Turns the pairs (x[i], x[i + headDim / 2]) by position * inverseFrequencies[i], in place, and
+ * multiplies by the attention factor.
+ */
+function rotate(x: Float64Array, position: number, rope: Rope): void {
+  const { inverseFrequencies, attentionFactor = 1 } = rope;
   const half = x.length / 2;
   for (let i = 0; i < half; i++) {
     const angle = position * inverseFrequencies[i]!;
-    const cos = Math.cos(angle);
-    const sin = Math.sin(angle);
+    const cos = attentionFactor * Math.cos(angle);
+    const sin = attentionFactor * Math.sin(angle);
     const a = x[i]!;
     const b = x[i + half]!;
     x[i] = a * cos - b * sin;

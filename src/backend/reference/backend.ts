@@ -5,7 +5,7 @@
  * @module
  */
 
-import { checkShape, checkSize } from "../checks.ts";
+import { checkGain, checkShape, checkSize } from "../checks.ts";
 import type {
   AttentionShape,
   Backend,
@@ -115,18 +115,17 @@ export class ReferenceBackend implements Backend {
 
   rmsNorm(out: Tensor, x: Tensor, gain: Weight, epsilon: number): void {
     checkShape("normalize", "out", out, x.rows, x.cols);
-    checkShape("normalize", "gain", gain, 1, x.cols);
+    checkGain(x, gain);
     const from = valuesOf(x);
     const to = valuesOf(out);
-    const factors = new Float64Array(x.cols);
+    const { cols } = gain;
+    const factors = new Float64Array(cols);
     unpack(factors, numbersOf(gain), 0);
-    for (let r = 0; r < x.rows; r++) {
+    for (let start = 0; start < from.length; start += cols) {
       let squares = 0;
-      for (let i = r * x.cols; i < (r + 1) * x.cols; i++) squares += from[i]! ** 2;
-      const scale = 1 / Math.sqrt(squares / x.cols + epsilon);
-      for (let d = 0; d < x.cols; d++) {
-        to[r * x.cols + d] = from[r * x.cols + d]! * scale * factors[d]!;
-      }
+      for (let d = 0; d < cols; d++) squares += from[start + d]! ** 2;
+      const scale = 1 / Math.sqrt(squares / cols + epsilon);
+      for (let d = 0; d < cols; d++) to[start + d] = from[start + d]! * scale * factors[d]!;
     }
   }
 
@@ -160,6 +159,15 @@ export class ReferenceBackend implements Backend {
     const to = valuesOf(out);
     const bs = valuesOf(b);
     valuesOf(a).forEach((x, i) => to[i] = x + bs[i]!);
+  }
+
+  addBias(out: Tensor, x: Tensor, bias: Weight): void {
+    checkShape("add", "out", out, x.rows, x.cols);
+    checkShape("add", "bias", bias, 1, x.cols);
+    const to = valuesOf(out);
+    const biases = new Float64Array(x.cols);
+    unpack(biases, numbersOf(bias), 0);
+    valuesOf(x).forEach((value, i) => to[i] = value + biases[i % x.cols]!);
   }
 
   append(store: KvStore, layer: number, start: number, key: Tensor, value: Tensor): void {

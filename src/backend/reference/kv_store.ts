@@ -35,7 +35,13 @@ export class ReferenceKvStore implements KvStore {
   readonly #ledger: Ledger;
 
   constructor(shape: AttentionShape, options: KvStoreOptions, ledger: Ledger) {
-    const { format, chunkSize } = resolveKvStore(shape, options);
+    const { format, chunkSize, cacheBytes, spill, forget } = resolveKvStore(shape, options);
+    if (cacheBytes !== Infinity || spill !== null || forget !== undefined) {
+      throw new TypeError(
+        "Cannot make a KV store: the reference backend keeps everything in memory, so cacheBytes, spill " +
+          "and forget must be absent; use the wasm backend",
+      );
+    }
     const { numLayers, numKvHeads, headDim } = shape;
     this.shape = shape;
     this.format = format;
@@ -49,6 +55,7 @@ export class ReferenceKvStore implements KvStore {
   /** None: it is the plainest of stores. */
   readonly spilledTokens = 0;
   readonly forgottenTokens = 0;
+  readonly forgotten = [];
 
   get byteLength(): number {
     return this.#chunks.length * this.chunkBytes;
@@ -67,10 +74,12 @@ export class ReferenceKvStore implements KvStore {
     return this.format === "i16" ? "f16" : "f32";
   }
 
-  reserve(length: number): void {
+  reserve(length: number, spare = 0): void {
     const numChunks = Math.ceil(length / this.chunkSize);
     const added = Math.max(0, numChunks - this.#chunks.length);
-    this.#ledger.take(`${length} cached tokens`, added * this.chunkBytes);
+    const spareBytes = (Math.ceil((length + spare) / this.chunkSize) - numChunks) * this.chunkBytes;
+    this.#ledger.take(`${length} cached tokens`, added * this.chunkBytes + spareBytes);
+    this.#ledger.give(spareBytes);
     const { numLayers, numKvHeads, headDim } = this.shape;
     const size = this.chunkSize * numKvHeads * headDim;
     while (this.#chunks.length < numChunks) {
@@ -96,14 +105,10 @@ export class ReferenceKvStore implements KvStore {
     }
     const { format, chunkSize } = this;
     const fork = new ReferenceKvStore(this.shape, { format, chunkSize }, this.#ledger);
-    const numFull = Math.floor(length / chunkSize);
-    const partial = length % chunkSize > 0;
-    if (partial) this.#ledger.take("a fork's last chunk", this.chunkBytes);
-    for (const chunk of this.#chunks.slice(0, numFull)) {
+    for (const chunk of this.#chunks.slice(0, Math.ceil(length / chunkSize))) {
       chunk.owners++;
       fork.#chunks.push(chunk);
     }
-    if (partial) fork.#chunks.push(copyOf(this.#chunks[numFull]!));
     fork.#channels.push(...this.#channels);
     return fork;
   }
@@ -242,7 +247,7 @@ export class ReferenceKvStore implements KvStore {
     return (t % this.chunkSize * numKvHeads + kvHead) * headDim;
   }
 
-  /** A chunk that only this store holds: after a truncation a formerly full, shared one is written again. */
+  /** A chunk that only this store holds: the last one may be a fork's, too. */
   #writable(index: number): Chunk {
     const chunk = this.#chunks[index]!;
     if (chunk.owners === 1) return chunk;

@@ -6,6 +6,8 @@
  */
 
 import type { WeightFormat } from "../backend.ts";
+import { fromF16 } from "./f16.ts";
+import { numberOfBlock } from "./blocks.ts";
 
 /** An array of numbers in some format; 16-bit ones as their bits, blocks as their bytes. */
 export interface Numbers {
@@ -21,6 +23,12 @@ const BLOCKS: Readonly<Record<WeightFormat, { readonly numbers: number; readonly
     bf16: { numbers: 1, bytes: 2 },
     q8_0: { numbers: 32, bytes: 34 },
     q4_0: { numbers: 32, bytes: 18 },
+    q4_1: { numbers: 32, bytes: 20 },
+    q5_0: { numbers: 32, bytes: 22 },
+    q5_1: { numbers: 32, bytes: 24 },
+    q4_k: { numbers: 256, bytes: 144 },
+    q5_k: { numbers: 256, bytes: 176 },
+    q6_k: { numbers: 256, bytes: 210 },
   };
 
 /** Numbers of a block: rows are multiples of it. */
@@ -59,14 +67,11 @@ export function unpack(out: Float64Array, numbers: Numbers, start: number): void
   }
 }
 
-/** Number i of blocks: ggml's block_q8_0 and block_q4_0. */
+/** Number i of blocks. */
 function inBlock(format: WeightFormat, data: Uint8Array, i: number): number {
   const { numbers, bytes } = BLOCKS[format];
-  const at = Math.floor(i / numbers) * bytes;
-  const scale = fromF16(data[at]! | data[at + 1]! << 8);
-  const place = i % numbers;
-  if (format === "q8_0") return scale * (data[at + 2 + place]! << 24 >> 24);
-  return scale * ((data[at + 2 + place % 16]! >> (place < 16 ? 0 : 4) & 15) - 8);
+  const start = Math.floor(i / numbers) * bytes;
+  return numberOfBlock(format, data.subarray(start, start + bytes), i % numbers);
 }
 
 /** numbers[start + i] = values[i], rounded to the nearest number there is. KV caches have no bf16. */
@@ -75,18 +80,6 @@ export function pack(numbers: Numbers, start: number, values: Float32Array): voi
   for (let i = 0; i < values.length; i++) {
     data[start + i] = format === "f32" ? values[i]! : toF16(values[i]!);
   }
-}
-
-/** The value of IEEE 754 binary16 bits: 1 sign, 5 exponent (bias 15), 10 fraction. */
-export function fromF16(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = bits >> 10 & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  // Below the smallest exponent the leading 1 is missing and the scale stays.
-  return exponent === 0
-    ? sign * fraction * 2 ** -24
-    : sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
 /** The value of bfloat16 bits: the upper half of an f32. */

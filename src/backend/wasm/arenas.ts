@@ -40,15 +40,19 @@ export class Arenas implements Disposable {
     return this.#all;
   }
 
-  /** Whether there is room for a block that stays, and for what verbs need besides. */
-  hasRoom({ memory }: Machine, bytes: number): boolean {
-    const least = Math.min(this.#arenaBytes, this.budget.limitBytes);
-    return memory.hasRoom(bytes + Math.min(HEADROOM_BYTES, least / HEADROOM_SHARE));
+  /** Whether there is room for blocks that stay, and for what verbs need besides. */
+  hasRoom(blocks: ReadonlyMap<Machine, readonly number[]>): boolean {
+    const { limitBytes, heldBytes } = this.budget;
+    const least = Math.min(this.#arenaBytes, limitBytes);
+    const headroom = Math.min(HEADROOM_BYTES, least / HEADROOM_SHARE);
+    let growth = 0;
+    for (const [{ memory }, sizes] of blocks) growth += memory.growthFor([...sizes, headroom]);
+    return growth <= limitBytes - heldBytes;
   }
 
   /** The arena for a block that may lie anywhere: the first that has room; the very first if none has. */
   forBlock(bytes: number): Machine {
-    const fits = (machine: Machine) => this.hasRoom(machine, bytes);
+    const fits = (machine: Machine) => this.hasRoom(new Map([[machine, [bytes]]]));
     const found = this.#all.find(fits);
     if (found !== undefined) return found;
     const opened = bytes <= this.#arenaBytes ? this.#more() : null;

@@ -16,6 +16,12 @@ import type { WasmSelection } from "./select.ts";
 /** Queries that share what is gathered: more gain little, and their state leaves the L2 cache. */
 const QUERIES_PER_PART = 256;
 
+/** Queries of a KV head, of all rows and heads, for which values are not worth being transposed. */
+const FEW_QUERIES = 16;
+
+/** Tokens of a piece of the scope, which one thread attends to for few queries: six blocks. */
+const PIECE_TOKENS = 2304;
+
 /** The verb `attend`: see Backend. */
 export function attend(
   out: WasmTensor,
@@ -53,6 +59,42 @@ export function attend(
   });
 
   const perHead = lists.length > 1;
+  const inputs = [
+    from.ptr,
+    segmentsPtr,
+    endsPtr,
+    ropePtr,
+    0,
+    store.layout(layer),
+    store.channels(layer),
+    from.stride,
+    perHead ? stride : 0,
+    perHead ? 8 : 0,
+    headDim,
+    group,
+    rows,
+  ];
+  const cost = 2 * longest * (rows + 16) * numHeads * headDim;
+  // Which of the two must not depend on the number of threads: their results differ in the last bits.
+  if (rows * group <= FEW_QUERIES) {
+    const pieces = Math.ceil(longest / PIECE_TOKENS);
+    const items = numKvHeads * pieces;
+    const statesPtr = frame.take(
+      kernels.attendFewStateBytes(items, rows * group, headDim),
+      "what heads saw in pieces of the scope",
+    );
+    crew.run(home.number, {
+      kernel: "attendFew",
+      args: [statesPtr, ...inputs, PIECE_TOKENS, pieces],
+      scratchAt: 5,
+      scratchBytes: kernels.attendFewScratchBytes(rows * group, headDim),
+      items,
+      cost,
+    });
+    kernels.attendMerge(to.ptr, statesPtr, to.stride, numKvHeads, headDim, group, rows, pieces);
+    giveBack(out, to);
+    return;
+  }
   const wanted = Math.ceil(crew.threads / numKvHeads);
   const partRows = Math.max(
     1,
@@ -61,28 +103,11 @@ export function attend(
   const parts = Math.ceil(rows / partRows);
   crew.run(home.number, {
     kernel: "attend",
-    args: [
-      to.ptr,
-      from.ptr,
-      segmentsPtr,
-      endsPtr,
-      ropePtr,
-      0,
-      store.layout(layer),
-      store.channels(layer),
-      from.stride,
-      perHead ? stride : 0,
-      perHead ? 8 : 0,
-      headDim,
-      group,
-      rows,
-      partRows,
-      parts,
-    ],
+    args: [to.ptr, ...inputs, partRows, parts],
     scratchAt: 5,
     scratchBytes: kernels.attendScratchBytes(partRows, group, headDim),
     items: numKvHeads * parts,
-    cost: 2 * longest * (rows + 16) * numHeads * headDim,
+    cost,
   });
   giveBack(out, to);
 }

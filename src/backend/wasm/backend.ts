@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkShape, checkSize } from "../checks.ts";
+import { checkGain, checkScores, checkShape, checkSize } from "../checks.ts";
 import type {
   AttentionShape,
   Backend,
@@ -182,8 +182,10 @@ class WasmBackend implements Backend {
   rmsNorm(out: Tensor, x: Tensor, gain: Weight, epsilon: number): void {
     const [to, from, factors] = [this.#tensor(out), this.#tensor(x), this.#weight(gain)];
     checkShape("normalize", "out", out, x.rows, x.cols);
-    checkShape("normalize", "gain", gain, 1, x.cols);
-    const { rows, cols, quads } = from;
+    checkGain(x, gain);
+    const { cols, quads } = factors;
+    // Parts of a row have no padding, so that they lie like rows of their own.
+    const rows = from.rows * (from.cols / cols);
     this.#machine.kernels.rmsNorm(to.ptr, from.ptr, factors.ptr, epsilon, cols, quads, 0, rows);
   }
 
@@ -217,6 +219,17 @@ class WasmBackend implements Backend {
     this.#machine.kernels.add(to.ptr, x.ptr, y.ptr, 0, x.rows * x.quads);
   }
 
+  addBias(out: Tensor, x: Tensor, bias: Weight): void {
+    const [to, from, row] = [this.#tensor(out), this.#tensor(x), this.#weight(bias)];
+    checkShape("add", "out", out, x.rows, x.cols);
+    checkShape("add", "bias", bias, 1, x.cols);
+    const { kernels } = this.#machine;
+    for (let r = 0; r < from.rows; r++) {
+      const offset = r * from.stride;
+      kernels.add(to.ptr + offset, from.ptr + offset, row.ptr, 0, from.quads);
+    }
+  }
+
   append(store: KvStore, layer: number, start: number, key: Tensor, value: Tensor): void {
     const [to, keys, values] = [this.#store(store), this.#tensor(key), this.#tensor(value)];
     const { numKvHeads, headDim } = store.shape;
@@ -235,6 +248,7 @@ class WasmBackend implements Backend {
     const [from, queries] = [this.#store(store), this.#tensor(query)];
     checkShape("select", "query", query, query.rows, store.shape.numHeads * store.shape.headDim);
     from.checkRead("select", layer, scope.localStart);
+    checkScores("select", config.scores, from.spills);
     return select(this.#ballot, from, layer, queries, scope, config);
   }
 
@@ -254,6 +268,8 @@ class WasmBackend implements Backend {
     checkShape("attend", "out", out, query.rows, query.cols);
     from.checkRead("attend", layer, scope.length);
     const { globalEnd, localStart, length } = scope;
+    from.checkKept("attend", 0, globalEnd);
+    from.checkKept("attend", localStart, length);
     if (length - (globalEnd < localStart ? localStart : 0) < query.rows) {
       throw new RangeError(
         `Cannot attend: the local region must hold the ${query.rows} queries, got [${localStart}, ${length})`,

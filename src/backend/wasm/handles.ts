@@ -9,8 +9,9 @@ import type { Arenas } from "./arenas.ts";
 import type { Machine } from "./machine.ts";
 import { FORMATS, type Memory } from "./memory.ts";
 import {
-  BLOCK,
+  fileRowBytes,
   isQuantised,
+  numbersPerBlock,
   packQuantised,
   QUANTISED_PANEL,
   quantisedRowBytes,
@@ -90,10 +91,10 @@ export class WasmWeight implements Weight {
 
   constructor(arenas: Arenas, source: WeightSource) {
     const { name, rows, cols } = source;
-    if (isQuantised(source.format) && cols % BLOCK !== 0) {
+    if (isQuantised(source.format) && cols % numbersPerBlock(source.format) !== 0) {
       throw new RangeError(
         `Cannot make the weight "${name}": columns in ${source.format} must be a multiple of ` +
-          `${BLOCK}, got ${cols}`,
+          `${numbersPerBlock(source.format)}, got ${cols}`,
       );
     }
     this.rows = rows;
@@ -140,22 +141,22 @@ async function fillWeight(
 ): Promise<void> {
   const { memory, kernels } = machine;
   const { rows, cols, format } = source;
-  const fileRowBytes = rowBytes(format, cols);
+  const bytesOfRow = isQuantised(format) ? fileRowBytes(format, cols) : rowBytes(format, cols);
   const panel = isQuantised(format) ? QUANTISED_PANEL : PANEL;
-  const atOnce = Math.max(1, Math.floor(WINDOW_BYTES / (fileRowBytes * panel))) * panel;
+  const atOnce = Math.max(1, Math.floor(WINDOW_BYTES / (bytesOfRow * panel))) * panel;
   // Not a window on wasm memory: that may grow, and so move, while the file is being read.
-  const window = new Uint8Array(Math.min(rows, atOnce) * fileRowBytes);
+  const window = new Uint8Array(Math.min(rows, atOnce) * bytesOfRow);
   for (let start = 0; start < rows; start += atOnce) {
     const count = Math.min(atOnce, rows - start);
-    const bytes = window.subarray(0, count * fileRowBytes);
-    await source.read(bytes, start * fileRowBytes);
+    const bytes = window.subarray(0, count * bytesOfRow);
+    await source.read(bytes, start * bytesOfRow);
     using frame = memory.frame();
     // Four numbers more, because vectors are converted whole.
     const staged = frame.take(bytes.length + 16, "a window of weights");
     memory.u8.set(bytes, staged);
     if (isQuantised(format)) {
       if (weight.isVector) {
-        const packed = frame.take(QUANTISED_PANEL * fileRowBytes, "a weight of one row");
+        const packed = frame.take(QUANTISED_PANEL * rowBytes(format, cols), "a weight of one row");
         packQuantised(machine, packed, staged, weight, format, 0, 1);
         unpackQuantised(machine, weight.ptr, packed, weight, format, 0);
       } else packQuantised(machine, weight.ptr, staged, weight, format, start, count);
@@ -211,7 +212,7 @@ export function readTensor(memory: Memory, x: WasmTensor): Float32Array {
   return values;
 }
 
-/** Bytes of a row. */
+/** Bytes of a row, as it is kept. */
 function rowBytes(format: WeightSource["format"], cols: number): number {
   if (isQuantised(format)) return quantisedRowBytes(format, cols);
   return cols * (format === "f32" ? 4 : 2);

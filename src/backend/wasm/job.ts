@@ -14,6 +14,7 @@ import type { Kernels } from "../../../wasm/loader.ts";
 /** The kernels whose work can be shared. */
 export const SHARED_KERNELS = [
   "attend",
+  "attendFew",
   "matmul",
   "matmulQuantised",
   "packPairs",

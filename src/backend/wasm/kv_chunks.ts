@@ -9,10 +9,6 @@ import { OutOfMemoryError } from "../../errors.ts";
 import type { Arenas } from "./arenas.ts";
 import type { Machine } from "./machine.ts";
 
-/** What to change when a chunk does not fit. */
-const ADVICE =
-  'keep the cache in "i16", allow more memory, give a place to spill to, or read a shorter text';
-
 /** No block of memory. */
 const NOWHERE = -1;
 
@@ -38,11 +34,26 @@ export interface BlockSizes {
   readonly values: number;
 }
 
+/** A store, as its chunks know it. */
+export interface ChunkHolder {
+  /** Whether it has that chunk there. */
+  holds(index: number, chunk: Chunk): boolean;
+  /** Whether no attention call of it needs the chunk. */
+  canForget(index: number): boolean;
+  /** Lets go of the chunk for good. */
+  forget(index: number): void;
+}
+
 /** Gives chunks, copies them, takes them back. */
 export class ChunkPool {
   /** The arena of each layer. */
   readonly homes: readonly Machine[];
+  /** The cache and its forks. */
+  readonly holders: Set<ChunkHolder> = new Set<ChunkHolder>();
   readonly #arenas: Arenas;
+  /** What values are. */
+  readonly #valueBytes: number;
+  /** What blocks occupy. */
   readonly #sizes: BlockSizes;
   /** What all chunks may occupy in memory, in bytes. */
   readonly #ceiling: number;
@@ -61,14 +72,22 @@ export class ChunkPool {
   ) {
     this.homes = arenas.forLayers(numLayers);
     this.#arenas = arenas;
-    this.#sizes = sizes;
+    this.#valueBytes = sizes.values;
+    // Of one size, so that keys fit where spilled values were: else a third of memory would lie idle.
+    const block = Math.max(sizes.keys, sizes.values);
+    this.#sizes = spill === null ? sizes : { keys: block, values: block };
     this.#ceiling = ceiling;
     this.#spill = spill;
   }
 
-  /** Keys and values of a chunk, in bytes. */
+  /** What a chunk occupies whose keys and values are in memory, in bytes. */
   get chunkBytes(): number {
     return this.homes.length * (this.#sizes.keys + this.#sizes.values);
+  }
+
+  /** What spilling a chunk frees, in bytes. */
+  get spillableBytes(): number {
+    return this.homes.length * this.#sizes.values;
   }
 
   /** Whether values may leave memory. */
@@ -76,82 +95,86 @@ export class ChunkPool {
     return this.#spill !== null;
   }
 
-  /** What a chunk occupies in memory, in bytes. */
-  bytesOf(chunk: Chunk): number {
-    const { keys, values } = this.#sizes;
-    return this.homes.length * (chunk.slot < 0 ? keys + values : keys);
+  /** What may still be taken for chunks, as far as bytes tell. */
+  get roomBytes(): number {
+    const { limitBytes, usedBytes } = this.#arenas.budget;
+    return Math.min(limitBytes - usedBytes, this.#ceiling - this.#residentBytes);
   }
 
-  /** Whether a chunk more stays below the ceiling, and arenas have room for it. */
-  hasRoom(): boolean {
-    if (this.#residentBytes + this.chunkBytes > this.#ceiling) return false;
+  /** What a chunk occupies in memory, in bytes. */
+  bytesOf(chunk: Chunk): number {
+    return chunk.slot < 0 ? this.chunkBytes : this.chunkBytes - this.spillableBytes;
+  }
+
+  /** Whether some chunks more stay below the ceiling, and arenas have room for them. */
+  hasRoom(chunks: number): boolean {
+    if (this.#residentBytes + chunks * this.chunkBytes > this.#ceiling) return false;
     const { keys, values } = this.#sizes;
-    const needs = new Map<Machine, number>();
-    for (const home of this.homes) needs.set(home, (needs.get(home) ?? 0) + keys + values);
-    return [...needs].every(([home, bytes]) => this.#arenas.hasRoom(home, bytes));
+    const blocks = new Map<Machine, number[]>();
+    for (const home of this.homes) {
+      const sizes = blocks.get(home) ?? [];
+      for (let i = 0; i < chunks; i++) sizes.push(keys, values);
+      blocks.set(home, sizes);
+    }
+    return this.#arenas.hasRoom(blocks);
   }
 
   /**
-   * Whether that many chunks more are beyond all that there can be, which need not be tried.
+   * @param tokens For the message: what there was to be room for.
+   * @param chunks How many more that are.
+   * @param forgets Whether the oldest would have been forgotten.
+   * @throws {OutOfMemoryError} Always.
    */
-  exceeds(chunks: number): boolean {
-    const { limitBytes, usedBytes } = this.#arenas.budget;
-    const room = Math.min(limitBytes - usedBytes, this.#ceiling - this.#residentBytes);
-    return chunks *
-        (this.#spill === null ? this.chunkBytes : this.homes.length * this.#sizes.keys) >
-      room;
-  }
-
-  /** @throws {OutOfMemoryError} Always: `chunks` more do not fit, for `length` tokens in all. */
-  refuse(length: number, chunks: number): never {
+  refuse(tokens: string, chunks: number, forgets: boolean): never {
     const { limitBytes, usedBytes } = this.#arenas.budget;
     const bytes = chunks * this.chunkBytes;
     const own = this.#ceiling < limitBytes;
+    const advice = [
+      'keep the cache in "i16"',
+      "allow more memory",
+      ...this.#spill === null ? ["give a place to spill to"] : [],
+      ...this.holders.size > 1 ? ["dispose of forks"] : [],
+      forgets ? "use a smaller scope or shorter steps" : "or read a shorter text",
+    ];
     throw new OutOfMemoryError(
-      `Cannot make room for ${length} tokens in the KV cache: they need ${bytes} bytes more, and ` +
+      `Cannot make room for ${tokens} in the KV cache: they need ${bytes} bytes more, and ` +
         (own
           ? `the cache holds ${this.#residentBytes} of the ${this.#ceiling} that it may`
           : `the wasm backend holds ${usedBytes} of the ${limitBytes} that it can`) +
-        `; ${ADVICE}`,
+        `; ${advice.join(", ")}`,
       bytes,
       own ? this.#ceiling : limitBytes,
     );
   }
 
-  /** A chunk of undefined contents. */
-  allocate(): Chunk {
+  /** A chunk of undefined contents; null if there is no room in the arenas. */
+  allocate(): Chunk | null {
     const what = "a chunk of the KV cache";
     const chunk: Chunk = { blocks: [], owners: 1, slot: -1 };
     try {
       for (const { memory } of this.homes) {
-        const block = { keys: memory.allocate(this.#sizes.keys, what, ADVICE), values: NOWHERE };
+        const block = { keys: memory.allocate(this.#sizes.keys, what, ""), values: NOWHERE };
         chunk.blocks.push(block);
-        block.values = memory.allocate(this.#sizes.values, what, ADVICE);
+        block.values = memory.allocate(this.#sizes.values, what, "");
       }
     } catch (error) {
       this.#free(chunk);
+      if (error instanceof OutOfMemoryError) return null;
       throw error;
     }
     this.#residentBytes += this.chunkBytes;
     return chunk;
   }
 
-  /** Another with the same contents, in memory. */
-  copy(chunk: Chunk): Chunk {
-    const copy = this.allocate();
+  /** Gives a chunk the contents of another, which may be in the spill file. */
+  copy(to: Chunk, from: Chunk): void {
     this.homes.forEach(({ memory }, layer) => {
-      const [from, to] = [chunk.blocks[layer]!, copy.blocks[layer]!];
-      const { keys, values } = this.#sizes;
-      memory.u8.copyWithin(to.keys, from.keys, from.keys + keys);
-      if (from.values === NOWHERE) this.readValues(chunk, layer, 0, to.values, values);
-      else memory.u8.copyWithin(to.values, from.values, from.values + values);
+      const [target, source] = [to.blocks[layer]!, from.blocks[layer]!];
+      memory.u8.copyWithin(target.keys, source.keys, source.keys + this.#sizes.keys);
+      const bytes = this.#valueBytes;
+      if (source.values === NOWHERE) this.readValues(from, layer, 0, target.values, bytes);
+      else memory.u8.copyWithin(target.values, source.values, source.values + bytes);
     });
-    return copy;
-  }
-
-  /** out = a layer's spilled values. */
-  readSpilled(chunk: Chunk, layer: number, out: Uint8Array): void {
-    this.#spill!.read(this.#offset(chunk.slot, layer), out);
   }
 
   /** One owner less; without any it is gone. */
@@ -162,6 +185,16 @@ export class ChunkPool {
     this.#free(chunk);
   }
 
+  /** Whether nobody needs a chunk. */
+  canForget(index: number, chunk: Chunk): boolean {
+    return this.#holdersOf(index, chunk).every((holder) => holder.canForget(index));
+  }
+
+  /** Lets go of a chunk for all who hold it. */
+  forget(index: number, chunk: Chunk): void {
+    for (const holder of this.#holdersOf(index, chunk)) holder.forget(index);
+  }
+
   /**
    * Moves a chunk's values to the spill file, for all who hold it.
    *
@@ -170,16 +203,16 @@ export class ChunkPool {
   spill(chunk: Chunk): void {
     if (this.#spill === null || chunk.slot >= 0) return;
     const slot = this.#freeSlots.pop() ?? this.#slots++;
-    const { values } = this.#sizes;
     try {
       this.homes.forEach(({ memory }, layer) => {
-        const { values: ptr } = chunk.blocks[layer]!;
+        const { values } = chunk.blocks[layer]!;
         // A copy, because files do not take memory that threads share.
-        this.#spill!.write(this.#offset(slot, layer), memory.u8.slice(ptr, ptr + values));
+        const bytes = memory.u8.slice(values, values + this.#valueBytes);
+        this.#spill!.write(this.#offset(slot, layer), bytes);
       });
-    } catch (error) {
+    } catch (cause) {
       this.#freeSlots.push(slot);
-      throw error;
+      throw spillError("spill old values of the KV cache", cause);
     }
     this.homes.forEach(({ memory }, layer) => {
       const block = chunk.blocks[layer]!;
@@ -187,18 +220,31 @@ export class ChunkPool {
       block.values = NOWHERE;
     });
     chunk.slot = slot;
-    this.#residentBytes -= this.homes.length * values;
+    this.#residentBytes -= this.spillableBytes;
+  }
+
+  /** out = a layer's spilled values from byte `from` on; not shared memory. */
+  readSpilled(chunk: Chunk, layer: number, out: Uint8Array, from = 0): void {
+    try {
+      this.#spill!.read(this.#offset(chunk.slot, layer) + from, out);
+    } catch (cause) {
+      throw spillError("read spilled values of the KV cache", cause);
+    }
   }
 
   /** Reads some bytes of a layer's spilled values to a pointer in the layer's arena. */
   readValues(chunk: Chunk, layer: number, from: number, ptr: number, bytes: number): void {
     const target = new Uint8Array(bytes);
-    this.#spill!.read(this.#offset(chunk.slot, layer) + from, target);
+    this.readSpilled(chunk, layer, target, from);
     this.homes[layer]!.memory.u8.set(target, ptr);
   }
 
+  #holdersOf(index: number, chunk: Chunk): ChunkHolder[] {
+    return [...this.holders].filter((holder) => holder.holds(index, chunk));
+  }
+
   #offset(slot: number, layer: number): number {
-    return (slot * this.homes.length + layer) * this.#sizes.values;
+    return (slot * this.homes.length + layer) * this.#valueBytes;
   }
 
   #free({ blocks }: Chunk): void {
@@ -208,4 +254,9 @@ export class ChunkPool {
       if (values !== NOWHERE) memory.free(values);
     });
   }
+}
+
+function spillError(attempt: string, cause: unknown): Error {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new Error(`Cannot ${attempt}: ${reason}`, { cause });
 }

@@ -4,13 +4,22 @@
  * @module
  */
 
-import { resolveKvStore } from "../checks.ts";
-import type { AttentionShape, KvFormat, KvStore, KvStoreOptions } from "../backend.ts";
-import { channelsOf, plainChannels } from "../key_channels.ts";
+import { checkKept, resolveKvStore } from "../checks.ts";
+import type {
+  AttentionShape,
+  KeptEnds,
+  KvFormat,
+  KvStore,
+  KvStoreOptions,
+  TokenRange,
+} from "../backend.ts";
+import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
-import { type Block, type Chunk, ChunkPool } from "./kv_chunks.ts";
+import { centreChannels } from "./kv_channels.ts";
+import { type Block, type Chunk, type ChunkHolder, ChunkPool } from "./kv_chunks.ts";
+import { assertKept, forgottenRanges, withoutForgotten } from "./kv_forgotten.ts";
 import { clearRows, contentBytes, readContents, writeContents } from "./kv_contents.ts";
 import type { Machine } from "./machine.ts";
 import type { Frame } from "./memory.ts";
@@ -18,15 +27,11 @@ import type { Frame } from "./memory.ts";
 /** What precedes a layer's channels: its record, and room for their alignment. */
 const RECORD_BYTES = 64;
 
-/** The oldest chunk has the sinks, and those before the last may be local: they are the last to go. */
-const FIRST_CHUNKS = 1;
-const LAST_CHUNKS = 2;
-
 /** The layout of asm/kv_layout.ts, layer by layer; another one needs another name. */
 const LAYOUT_NAME = "planes 1";
 
 /** The wasm backend's {@linkcode KvStore}. */
-export class WasmKvStore implements KvStore {
+export class WasmKvStore implements KvStore, ChunkHolder {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
@@ -45,13 +50,15 @@ export class WasmKvStore implements KvStore {
   /** Null where they were forgotten. */
   readonly #chunks: (Chunk | null)[] = [];
   readonly #forgets: boolean;
+  readonly #keep: KeptEnds;
+  #forgottenChunks = 0;
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
   #disposed = false;
 
   /** @param pool That of a fork's origin. */
   constructor(arenas: Arenas, shape: AttentionShape, options: KvStoreOptions, pool?: ChunkPool) {
-    const { format, chunkSize, cacheBytes, spill, forget } = resolveKvStore(shape, options);
+    const { format, chunkSize, cacheBytes, spill, forget, keep } = resolveKvStore(shape, options);
     this.arenas = arenas;
     this.shape = shape;
     this.format = format;
@@ -62,6 +69,7 @@ export class WasmKvStore implements KvStore {
     this.headStride = exactAt + (format === "i16" ? plane : 4 * plane);
     this.valueStride = shape.numKvHeads * this.quads * (format === "i16" ? 8 : 16);
     this.#forgets = forget === "oldest";
+    this.#keep = keep;
     const sizes = {
       keys: shape.numKvHeads * this.headStride,
       values: chunkSize * this.valueStride,
@@ -86,6 +94,7 @@ export class WasmKvStore implements KvStore {
       this.#freeLayouts();
       throw error;
     }
+    this.#pool.holders.add(this);
   }
 
   get bytesPerToken(): number {
@@ -102,7 +111,16 @@ export class WasmKvStore implements KvStore {
   }
 
   get forgottenTokens(): number {
-    return this.chunkSize * this.#chunks.filter((chunk) => chunk === null).length;
+    return this.chunkSize * this.#forgottenChunks;
+  }
+
+  get forgotten(): readonly TokenRange[] {
+    return this.#forgottenChunks === 0 ? [] : forgottenRanges(this.#chunks, this.chunkSize);
+  }
+
+  /** Whether values may be elsewhere than in memory. */
+  get spills(): boolean {
+    return this.#pool.spills;
   }
 
   /** Where a layer's tokens are. */
@@ -120,28 +138,33 @@ export class WasmKvStore implements KvStore {
     return this.#layouts[layer]! + RECORD_BYTES;
   }
 
-  reserve(length: number): void {
+  reserve(length: number, spare = 0): void {
     this.#check("reserve", length, Infinity);
     const numChunks = Math.ceil(length / this.chunkSize);
-    // After a truncation the last chunk may be one that a fork reads: it is copied, not written.
+    const spareChunks = Math.ceil((length + spare) / this.chunkSize) - numChunks;
+    // The last chunk may be one that a fork reads, or be in the spill file: it is copied, not written.
     const writable = Math.floor(this.#length / this.chunkSize);
     const shared = this.#chunks[writable];
-    const written = shared !== undefined && length > this.#length;
-    const copies = written && shared !== null && (shared.owners > 1 || shared.slot >= 0);
+    const written = shared && length > this.#length;
+    const copies = written && (shared.owners > 1 || shared.slot >= 0);
     const missing = Math.max(0, numChunks - this.#chunks.length) + (copies ? 1 : 0);
-    this.#admit(length, missing);
+    if (missing === 0 && spareChunks === 0) return;
+    const tokens = `${length} tokens${spare > 0 ? `, and ${spare} to go on with,` : ""}`;
+    const refuse = () => this.#pool.refuse(tokens, missing + spareChunks, this.#forgets);
+    // Asked at once: memory that was grown in vain would never shrink again, nor does what is forgotten return.
+    if (!this.#canYield((missing + spareChunks) * this.#pool.chunkBytes)) refuse();
     const before = this.#chunks.length;
     try {
       if (copies) {
-        this.#makeRoom(length, missing);
-        const copy = this.#pool.copy(shared);
+        const copy = this.#obtain(spareChunks) ?? refuse();
+        this.#pool.copy(copy, shared);
         this.#pool.release(shared);
         this.#chunks[writable] = copy;
       }
       while (this.#chunks.length < numChunks) {
-        this.#makeRoom(length, numChunks - this.#chunks.length);
-        this.#chunks.push(this.#pool.allocate());
+        this.#chunks.push(this.#obtain(spareChunks) ?? refuse());
       }
+      if (!this.#clear(spareChunks)) refuse();
     } catch (error) {
       for (const chunk of this.#chunks.splice(before)) if (chunk) this.#pool.release(chunk);
       throw error;
@@ -150,32 +173,26 @@ export class WasmKvStore implements KvStore {
 
   truncate(length: number): void {
     this.#check("truncate", length, Infinity);
+    this.#checkLast("truncate", length);
     this.#length = Math.min(this.#length, length);
     for (const chunk of this.#chunks.splice(Math.ceil(length / this.chunkSize))) {
-      if (chunk) this.#pool.release(chunk);
+      if (chunk === null) this.#forgottenChunks--;
+      else this.#pool.release(chunk);
     }
   }
 
-  fork(length: number): WasmKvStore {
+  fork(length: number, keep: KeptEnds = this.#keep): WasmKvStore {
     this.#check("fork", length, this.#chunks.length * this.chunkSize);
+    this.#checkLast("fork", length);
+    checkKept("fork", keep);
     const { format, chunkSize, shape } = this;
     const forget = this.#forgets ? "oldest" : undefined;
-    const options = { format, chunkSize, forget } as const;
+    const options = { format, chunkSize, forget, keep } as const;
     const fork = new WasmKvStore(this.arenas, shape, options, this.#pool);
-    const numFull = Math.floor(length / chunkSize);
-    try {
-      for (const chunk of this.#chunks.slice(0, numFull)) {
-        if (chunk) chunk.owners++;
-        fork.#chunks.push(chunk);
-      }
-      const last = length % chunkSize > 0 ? this.#chunks[numFull]! : undefined;
-      if (last !== undefined) {
-        if (last !== null) fork.#makeRoom(length, 1);
-        fork.#chunks.push(last && this.#pool.copy(last));
-      }
-    } catch (error) {
-      fork[Symbol.dispose]();
-      throw error;
+    for (const chunk of this.#chunks.slice(0, Math.ceil(length / chunkSize))) {
+      if (chunk) chunk.owners++;
+      else fork.#forgottenChunks++;
+      fork.#chunks.push(chunk);
     }
     this.#pool.homes.forEach(({ memory }, layer) => {
       const from = this.layout(layer);
@@ -226,21 +243,53 @@ export class WasmKvStore implements KvStore {
 
   writeChunk(index: number, tokens: number, bytes: Uint8Array | null): void {
     const chunk = this.#chunks[index];
-    if (!chunk || chunk.owners > 1 || chunk.slot >= 0) {
+    if (bytes === null && index === this.#chunks.length) {
+      this.#chunks.push(null);
+      this.#forgottenChunks++;
+    } else if (bytes !== null && chunk?.owners === 1 && chunk.slot < 0) {
+      writeContents(this.#pool, chunk, bytes, this);
+    } else {
       throw new RangeError(
-        `Cannot write a chunk: it must be one of the ${this.#chunks.length} reserved and in memory, got ${index}`,
+        `Cannot write a chunk: it must be one of the ${this.#chunks.length} reserved and in memory, or the next ` +
+          `to be forgotten, got ${index}`,
       );
     }
-    if (bytes === null) {
-      this.#pool.release(chunk);
-      this.#chunks[index] = null;
-    } else writeContents(this.#pool, chunk, bytes, this);
     this.#length = Math.max(this.#length, index * this.chunkSize + tokens);
   }
 
   admit(length: number): void {
     this.#check("admit", length, Infinity);
-    this.#admit(length, Math.ceil(length / this.chunkSize) - this.#chunks.length);
+    const { chunkSize } = this;
+    const missing = Math.ceil(length / chunkSize) - this.#chunks.length;
+    // As it will be when the last of them is reserved.
+    const [start, end] = this.#middle(length - (length % chunkSize || Math.min(chunkSize, length)));
+    const leaving = Math.max(0, end - Math.max(start, this.#chunks.length));
+    const { chunkBytes, spillableBytes } = this.#pool;
+    const yielded = this.#forgets ? chunkBytes : this.#pool.spills ? spillableBytes : 0;
+    const bytes = missing * chunkBytes - leaving * yielded;
+    if (!this.#canYield(bytes)) this.#pool.refuse(`${length} tokens`, missing, this.#forgets);
+  }
+
+  holds(index: number, chunk: Chunk): boolean {
+    return this.#chunks[index] === chunk;
+  }
+
+  canForget(index: number): boolean {
+    const [start, end] = this.#middle();
+    return index >= start && index < end;
+  }
+
+  forget(index: number): void {
+    this.#pool.release(this.#chunks[index]!);
+    this.#chunks[index] = null;
+    this.#forgottenChunks++;
+  }
+
+  /** Runs of tokens, u32[runs][start, end], without those that were forgotten. */
+  withoutForgotten(runs: Uint32Array): Uint32Array {
+    return this.#forgottenChunks === 0
+      ? runs
+      : withoutForgotten(runs, this.#chunks, this.chunkSize);
   }
 
   /** A layer's part of the chunk that a token is in; null if it was forgotten. The token must be reserved. */
@@ -278,7 +327,7 @@ export class WasmKvStore implements KvStore {
     const scratch = frame.take(this.quads * 16, "a key");
     const [keys, values] = [lend(frame, key, home), lend(frame, value, home)];
     const [layout, channels] = [this.layout(layer), this.channels(layer)];
-    if (start === 0 && this.format === "i16") this.#centre(layer, keys);
+    if (start === 0 && this.format === "i16") centreChannels(memory.f32, channels, keys, this);
     for (let r = 0; r < keys.rows;) {
       const row = (start + r) % this.chunkSize;
       const count = Math.min(keys.rows - r, this.chunkSize - row);
@@ -321,28 +370,17 @@ export class WasmKvStore implements KvStore {
     );
   }
 
+  /** @throws {RangeError} If tokens that every call reads were forgotten. */
+  checkKept(verb: string, start: number, end: number): void {
+    if (this.#forgottenChunks === 0) return;
+    assertKept(verb, start, end, this.#chunks, this.chunkSize);
+  }
+
   [Symbol.dispose](): void {
     this.truncate(0);
     if (!this.#disposed) this.#freeLayouts();
+    this.#pool.holders.delete(this);
     this.#disposed = true;
-  }
-
-  /** Sets a layer's channels by its first keys. */
-  #centre(layer: number, key: WasmTensor): void {
-    const { numKvHeads, headDim } = this.shape;
-    const { f32 } = this.home(layer).memory;
-    const width = 4 * this.quads;
-    for (let head = 0; head < numKvHeads; head++) {
-      const rows = Array.from({ length: key.rows }, (_, r) => {
-        const at = (key.ptr + r * key.stride) / 4 + head * headDim;
-        return f32.subarray(at, at + headDim);
-      });
-      const { centres, weights, inverses } = channelsOf(rows, headDim);
-      const at = this.channels(layer) / 4 + head * 3 * width;
-      f32.set(centres, at);
-      f32.set(weights, at + width);
-      f32.set(inverses, at + 2 * width);
-    }
   }
 
   /**
@@ -384,24 +422,70 @@ export class WasmKvStore implements KvStore {
     return this.shape.numKvHeads * this.quads * 48;
   }
 
-  /** Asked at once, for all: memory that was grown in vain would never shrink again. */
-  #admit(length: number, missing: number): void {
-    if (!this.#forgets && this.#pool.exceeds(missing)) this.#pool.refuse(length, missing);
+  /** @throws {RangeError} If the partial chunk at the end of `length` tokens was forgotten. */
+  #checkLast(verb: string, length: number): void {
+    const { chunkSize } = this;
+    if (length % chunkSize === 0 || this.#chunks[Math.floor(length / chunkSize)] !== null) return;
+    const start = length - length % chunkSize;
+    throw new RangeError(
+      `Cannot ${verb}: the length must not be among forgotten tokens, got ${length} with tokens ` +
+        `[${start}, ${start + chunkSize}) forgotten`,
+    );
   }
 
-  /** Spills the oldest values, and forgets the oldest tokens, until a chunk more fits. */
-  #makeRoom(length: number, missing: number): void {
-    const end = this.#chunks.length - LAST_CHUNKS;
-    for (let i = FIRST_CHUNKS; i < end && this.#pool.spills && !this.#pool.hasRoom(); i++) {
+  /** The chunks between the ends that stay. */
+  #middle(length = this.#length): readonly [start: number, end: number] {
+    const { first, last } = this.#keep;
+    const start = Math.ceil(first / this.chunkSize);
+    return [start, Math.floor((length - Math.min(length, last)) / this.chunkSize)];
+  }
+
+  /** Whether there is room for so many bytes, or could be. */
+  #canYield(bytes: number): boolean {
+    let room = this.#pool.roomBytes;
+    if (room >= bytes) return true;
+    const [start, end] = this.#middle();
+    for (let i = start; i < end && room < bytes; i++) {
       const chunk = this.#chunks[i];
-      if (chunk) this.#pool.spill(chunk);
+      if (!chunk) continue;
+      if (this.#forgets && this.#pool.canForget(i, chunk)) room += this.#pool.bytesOf(chunk);
+      else if (this.#pool.spills && chunk.slot < 0) room += this.#pool.spillableBytes;
     }
-    for (let i = FIRST_CHUNKS; i < end && this.#forgets && !this.#pool.hasRoom(); i++) {
+    return room >= bytes;
+  }
+
+  /** A chunk, with room for so many more; null if there is none. */
+  #obtain(spareChunks: number): Chunk | null {
+    while (this.#clear(1 + spareChunks)) {
+      const chunk = this.#pool.allocate();
+      // What seemed free was in pieces: one that goes leaves a whole.
+      if (chunk !== null || !this.#shrink()) return chunk;
+    }
+    return null;
+  }
+
+  /** Lets old chunks go until there is room for so many more; false if there never is. */
+  #clear(chunks: number): boolean {
+    while (!this.#pool.hasRoom(chunks)) if (!this.#shrink()) return false;
+    return true;
+  }
+
+  /** Spills the oldest values; if all are, forgets the oldest tokens. False if nothing more can go. */
+  #shrink(): boolean {
+    const [start, end] = this.#middle();
+    for (let i = start; i < end && this.#pool.spills; i++) {
       const chunk = this.#chunks[i];
-      if (chunk) this.#pool.release(chunk);
-      this.#chunks[i] = null;
+      if (!chunk || chunk.slot >= 0) continue;
+      this.#pool.spill(chunk);
+      return true;
     }
-    if (!this.#pool.hasRoom()) this.#pool.refuse(length, missing);
+    for (let i = start; i < end && this.#forgets; i++) {
+      const chunk = this.#chunks[i];
+      if (!chunk || !this.#pool.canForget(i, chunk)) continue;
+      this.#pool.forget(i, chunk);
+      return true;
+    }
+    return false;
   }
 
   #freeLayouts(): void {

@@ -16,7 +16,19 @@ const ALIGNMENT = 64;
 const MAX_PAGES = 65535;
 
 /** What the kernels call the formats: `Format` in asm/convert.ts, `Quantised` in asm/quantised.ts. */
-export const FORMATS = { f32: 0, f16: 1, bf16: 2, q8_0: 3, q4_0: 4 } as const;
+export const FORMATS = {
+  f32: 0,
+  f16: 1,
+  bf16: 2,
+  q8_0: 3,
+  q4_0: 4,
+  q4_k: 5,
+  q5_k: 6,
+  q6_k: 7,
+  q4_1: 8,
+  q5_0: 9,
+  q5_1: 10,
+} as const;
 
 /** A memory that can grow to `limitBytes`, or as far as this host allows. */
 export function createMemory(
@@ -231,16 +243,29 @@ export class Memory {
     this.#addGap(held, this.memory.buffer.byteLength);
   }
 
-  /** Whether a block would fit, for all that is known without trying. */
-  hasRoom(bytes: number): boolean {
-    const size = align(Math.max(bytes, 1));
-    if (this.#bestGap(size) >= 0) return true;
+  /**
+   * What the memory would have to grow by to take some blocks more, in bytes; `Infinity` if it cannot for all
+   * that is known without trying.
+   */
+  growthFor(sizes: Iterable<number>): number {
     const held = this.memory.buffer.byteLength;
-    const last = this.#gaps.at(-1);
-    const atEnd = last?.end === held ? held - last.start : 0;
-    const { limitBytes, heldBytes } = this.budget;
-    const free = Math.min(this.limitBytes - held, limitBytes - heldBytes);
-    return Math.ceil((size - atEnd) / PAGE_BYTES) * PAGE_BYTES <= free;
+    const gaps = this.#gaps.map(({ start, end }) => end - start);
+    let tail = this.#gaps.at(-1)?.end === held ? gaps.pop()! : 0;
+    let growth = 0;
+    for (const bytes of sizes) {
+      const size = align(Math.max(bytes, 1));
+      let best = -1;
+      for (let i = 0; i < gaps.length; i++) {
+        if (gaps[i]! >= size && (best < 0 || gaps[i]! < gaps[best]!)) best = i;
+      }
+      if (best >= 0) gaps[best]! -= size;
+      else {
+        const missing = Math.max(0, Math.ceil((size - tail) / PAGE_BYTES)) * PAGE_BYTES;
+        growth += missing;
+        tail += missing - size;
+      }
+    }
+    return held + growth <= this.limitBytes ? growth : Infinity;
   }
 
   #tryGrow(pages: number): boolean {

@@ -11,16 +11,35 @@ import type { Machine } from "./machine.ts";
 import { FORMATS } from "./memory.ts";
 
 /** Formats whose numbers are in blocks that share a scale. */
-export type QuantisedFormat = "q8_0" | "q4_0";
+export type QuantisedFormat = Exclude<WeightFormat, "f32" | "f16" | "bf16">;
 
-/** Numbers of a block. */
-export const BLOCK = 32;
+/** Numbers of activations that share a scale. */
+const BLOCK = 32;
 
 /** Rows of a panel: asm/quantised.ts. */
 export const QUANTISED_PANEL = 8;
 
-/** What a block occupies, in a file, in bytes; panels have the same numbers in another order. */
-const BLOCK_BYTES: Readonly<Record<QuantisedFormat, number>> = { q8_0: 34, q4_0: 18 };
+/** Numbers that a file packs together, and what they occupy there and in a panel's row, in bytes. */
+interface Packing {
+  readonly numbers: number;
+  readonly fileBytes: number;
+  readonly bytes: number;
+}
+
+/**
+ * Panels have the same numbers in another order: the scales of q4_k and q5_k are whole bytes there;
+ * q4_1, q5_0 and q5_1 share one layout, of five bits, a scale and a minimum.
+ */
+const PACKINGS: Readonly<Record<QuantisedFormat, Packing>> = {
+  q8_0: { numbers: 32, fileBytes: 34, bytes: 34 },
+  q4_0: { numbers: 32, fileBytes: 18, bytes: 18 },
+  q4_k: { numbers: 256, fileBytes: 144, bytes: 148 },
+  q5_k: { numbers: 256, fileBytes: 176, bytes: 180 },
+  q6_k: { numbers: 256, fileBytes: 210, bytes: 210 },
+  q4_1: { numbers: 32, fileBytes: 20, bytes: 24 },
+  q5_0: { numbers: 32, fileBytes: 22, bytes: 24 },
+  q5_1: { numbers: 32, fileBytes: 24, bytes: 24 },
+};
 
 /** How this engine's dots of bytes are used; results are the same to the last bit. */
 export interface ByteDots {
@@ -50,12 +69,24 @@ export function probeByteDots(kernels: Kernels): ByteDots {
 
 /** Whether a format is one of blocks. */
 export function isQuantised(format: WeightFormat): format is QuantisedFormat {
-  return format === "q8_0" || format === "q4_0";
+  return format in PACKINGS;
 }
 
-/** What a row occupies, in bytes, in a file as in panels. */
+/** Numbers that a format packs together: rows are multiples of it. */
+export function numbersPerBlock(format: QuantisedFormat): number {
+  return PACKINGS[format].numbers;
+}
+
+/** What a row occupies in a file, in bytes. */
+export function fileRowBytes(format: QuantisedFormat, cols: number): number {
+  const { numbers, fileBytes } = PACKINGS[format];
+  return cols / numbers * fileBytes;
+}
+
+/** What a row occupies in panels, in bytes. */
 export function quantisedRowBytes(format: QuantisedFormat, cols: number): number {
-  return cols / BLOCK * BLOCK_BYTES[format];
+  const { numbers, bytes } = PACKINGS[format];
+  return cols / numbers * bytes;
 }
 
 /** What packing takes of a weight. */

@@ -22,6 +22,8 @@ const ADVICE = "use shorter steps or a shorter text";
 /** The tables of one rope. */
 class RotaryTable implements Disposable {
   readonly frequencies: Float32Array; // f32[half]
+  /** Of all cosines and sines. In the fine table alone: an angle's is a sum of products with it. */
+  readonly factor: number;
   readonly #memory: Memory;
   readonly #kernels: Kernels;
   /** u32[4]: table, its positions, coarse table, fine table. */
@@ -33,14 +35,15 @@ class RotaryTable implements Disposable {
   #table = 0;
   #tablePositions = 0;
 
-  constructor(memory: Memory, kernels: Kernels, frequencies: Float32Array) {
+  constructor(memory: Memory, kernels: Kernels, frequencies: Float32Array, factor: number) {
     this.#memory = memory;
     this.#kernels = kernels;
     this.frequencies = frequencies.slice();
+    this.factor = factor;
     const half = frequencies.length;
     this.#fine = memory.allocate(FINE * half * 16 + 16, "rotary angles", ADVICE);
     this.#record = this.#fine + FINE * half * 16;
-    this.#fill(this.#fine, FINE, 1);
+    this.#fill(this.#fine, FINE, 1, factor);
   }
 
   /** All tables, in bytes. */
@@ -76,7 +79,7 @@ class RotaryTable implements Disposable {
     const rows = Math.max(4, 2 ** Math.ceil(Math.log2(least)));
     const bytes = rows * this.frequencies.length * 16;
     const coarse = this.#memory.allocate(bytes, "rotary angles", ADVICE);
-    this.#fill(coarse, rows, FINE);
+    this.#fill(coarse, rows, FINE, 1);
     if (this.#coarseRows > 0) this.#memory.free(this.#coarse);
     this.#coarse = coarse;
     this.#coarseRows = rows;
@@ -91,15 +94,15 @@ class RotaryTable implements Disposable {
     this.#tablePositions = positions;
   }
 
-  /** f64[rows][half][cosine, sine] of positions 0, step, 2 step, ... */
-  #fill(ptr: number, rows: number, step: number): void {
+  /** f64[rows][half][cosine, sine] of positions 0, step, 2 step, ..., times a factor. */
+  #fill(ptr: number, rows: number, step: number, factor: number): void {
     const f64 = this.#memory.f64;
     let at = ptr / 8;
     for (let row = 0; row < rows; row++) {
       for (const frequency of this.frequencies) {
         const angle = row * step * frequency;
-        f64[at++] = Math.cos(angle);
-        f64[at++] = Math.sin(angle);
+        f64[at++] = factor * Math.cos(angle);
+        f64[at++] = factor * Math.sin(angle);
       }
     }
   }
@@ -123,13 +126,14 @@ export class RotaryTables implements Disposable {
   }
 
   /** The record that `attend` reads, for all positions below `positions`. */
-  cover({ inverseFrequencies }: Rope, positions: number): number {
-    const at = this.#tables.findLastIndex(({ frequencies }) =>
+  cover({ inverseFrequencies, attentionFactor = 1 }: Rope, positions: number): number {
+    const at = this.#tables.findLastIndex(({ frequencies, factor }) =>
+      factor === attentionFactor &&
       frequencies.length === inverseFrequencies.length &&
       frequencies.every((frequency, i) => frequency === inverseFrequencies[i])
     );
     const table = this.#tables[at] ??
-      new RotaryTable(this.#memory, this.#kernels, inverseFrequencies);
+      new RotaryTable(this.#memory, this.#kernels, inverseFrequencies, attentionFactor);
     if (at >= 0) this.#tables.splice(at, 1);
     this.#tables.push(table);
     if (this.#tables.length > MAX_ROPES) this.#tables.shift()![Symbol.dispose]();

@@ -64,7 +64,8 @@ export function select(
   const pools = config.sharing === "kvHead" ? picks : [concat(picks)];
   return new WasmSelection(pools.map((pool) => {
     const kept = ballot.elect(pool, globalEnd, localStart, config.maxSpans);
-    return spread(kept, config.spanSize, globalEnd, localStart);
+    // A span may reach into what was forgotten.
+    return store.withoutForgotten(spread(kept, config.spanSize, globalEnd, localStart));
   }));
 }
 
