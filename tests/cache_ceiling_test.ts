@@ -65,6 +65,7 @@ async function answer(session: Session): Promise<string> {
 class MemoryFile implements SpillFile {
   /** Bytes that it takes; writes beyond them fail as on a full disk. */
   capacity = Infinity;
+  isBroken = false;
   writes = 0;
   reads = 0;
   isClosed = false;
@@ -89,6 +90,7 @@ class MemoryFile implements SpillFile {
 
   read(byteOffset: number, target: Uint8Array): void {
     this.reads++;
+    if (this.isBroken) throw new Error("the device failed");
     ok(byteOffset + target.length <= this.#bytes.length, "reads what was written");
     target.set(this.#bytes.subarray(byteOffset, byteOffset + target.length));
   }
@@ -373,6 +375,35 @@ test("forks share spilled chunks, and slots are used again", async () => {
   equal(await answer(forks[1]!), ANSWER);
   forks[1]![Symbol.dispose]();
   equal(spill.isClosed, false);
+});
+
+test("a spill file of a session's own lives as long as the last of its forks", async () => {
+  const directory = mkdtempSync(join(folder, "forks-"));
+  const tokens = model.tokenizer.encode(text(9000));
+  const session = model.session({ cacheBytes: 6_000_000, spill: directory });
+  await session.prefill(tokens);
+  const spilled = session.fork();
+  const { spilledTokens } = session.stats;
+  ok(spilledTokens > 256 && spilledTokens === spilled.stats.spilledTokens);
+  session[Symbol.dispose]();
+  equal(await answer(spilled), ANSWER);
+  spilled[Symbol.dispose]();
+  deepEqual(readdirSync(directory), []);
+});
+
+test("spilled values that cannot be read back fail the question, and nothing else", async () => {
+  const tokens = model.tokenizer.encode(text(9000));
+  const file = new MemoryFile();
+  using session = model.session({ cacheBytes: 6_000_000, spill: file });
+  await session.prefill(tokens);
+  file.isBroken = true;
+  await rejects(
+    answer(session),
+    /^Error: Cannot read spilled values of the KV cache: the device failed$/,
+  );
+  equal(session.length, tokens.length);
+  file.isBroken = false;
+  equal(await answer(session), ANSWER);
 });
 
 test("a session refuses ceilings, policies and files that are none", async () => {

@@ -27,6 +27,12 @@ const RULES: readonly Partial<ScopeConfig>[] = [
   { topK: 17, maxSpans: 40 },
   { topK: 1000, maxSpans: Infinity, spanSize: 2 },
   { maxSpans: 0 },
+  { votes: "margin" },
+  { votes: "margin", sharing: "kvHead", topK: 8, voteEvery: 2 },
+  { votes: "margin", selector: "blockmax", scores: "qkv1" },
+  { votes: "margin", topK: 1000, maxSpans: 7 },
+  { voteEvery: 3 },
+  { voteEvery: 100 },
 ];
 
 /** What both ways of selecting need. */
@@ -131,6 +137,8 @@ for (const { label, open } of machines) {
         sharing: fc.constantFrom("layer" as const, "kvHead" as const),
         scores: fc.constantFrom("qk" as const, "qkv1" as const, "qkv2" as const),
         selector: fc.constantFrom("exact" as const, "blockmax" as const),
+        votes: fc.constantFrom("count" as const, "margin" as const),
+        voteEvery: fc.integer({ min: 1, max: 9 }),
       }),
     });
     const property = fc.asyncProperty(
@@ -138,7 +146,9 @@ for (const { label, open } of machines) {
       async ({ globalEnd, middle, later, seed, ...rest }) => {
         const localStart = globalEnd + middle;
         const scope = { globalEnd, localStart, length: localStart + rest.queries + later };
-        const each = tyingCase(seed, { ...rest, scope });
+        // Sums of margins tie alike only where scores are exact.
+        const format = rest.config.votes === "margin" ? "f32" : rest.format;
+        const each = tyingCase(seed, { ...rest, format, scope });
         deepEqual(await selectedOn(backend, each), await selectedOn(oracle, each));
       },
     );
@@ -241,6 +251,42 @@ for (const { label, open } of backends) {
     deepEqual(await selectedOn(backend, each), [[10, 59, 60, 199, 200]]);
     const two = { ...each, config: { ...config, topK: 2 } };
     deepEqual(await selectedOn(backend, two), [[59, 60, 199, 200]]);
+  });
+
+  test(`${label}: by margin, one query that looks for something outvotes many that do not`, async () => {
+    using backend = await open();
+    // Nine queries find tokens 60 and 20 hardly better than 30; the tenth finds 40 much better than 30.
+    const key = new Float32Array(200);
+    key.set([3, 0], 2 * 20);
+    key.set([2, 4], 2 * 30);
+    key.set([0, 9], 2 * 40);
+    key.set([4, 0], 2 * 60);
+    const query = Float32Array.from(
+      { length: 20 },
+      (_, i) => Number(i < 18 ? i % 2 === 0 : i === 19),
+    );
+    const each: SelectCase = {
+      shape: { numHeads: 1, numKvHeads: 1, headDim: 2 },
+      format: "f32",
+      chunkSize: 16,
+      queries: 10,
+      scope: { globalEnd: 10, localStart: 90, length: 100 },
+      config: { ...EXACT, topK: 2, maxSpans: 2, spanSize: 2 },
+      query,
+      key,
+      value: key,
+    };
+    const selected = (rules: Partial<ScopeConfig>) =>
+      selectedOn(backend, { ...each, config: { ...each.config, ...rules } });
+    deepEqual(await selected({}), [[19, 20, 59, 60]]);
+    deepEqual(await selected({ votes: "margin", maxSpans: 1 }), [[59, 60]]); // 9 x 1 against 5
+    deepEqual(await selected({ votes: "margin" }), [[39, 40, 59, 60]]);
+    deepEqual(await selected({ votes: "margin", maxSpans: 1, voteEvery: 3 }), [[39, 40]]); // 3 against 5
+    deepEqual(await selected({ voteEvery: 10 }), [[29, 30, 39, 40]]);
+    // Nothing stands out where all there is was picked, as long as all scores are alike.
+    const alike = { ...each, key: new Float32Array(200).fill(1) };
+    const config: ScopeConfig = { ...each.config, votes: "margin", maxSpans: 1 };
+    deepEqual(await selectedOn(backend, { ...alike, config }), [[10]]);
   });
 
   test(`${label}: query heads pick among the keys of their own KV head`, async () => {
@@ -459,6 +505,8 @@ for (const { label, open } of machines) {
           sharing: fc.constantFrom("layer" as const, "kvHead" as const),
           scores: fc.constant("qk" as const),
           selector: fc.constantFrom("exact" as const, "blockmax" as const),
+          votes: fc.constant("count" as const),
+          voteEvery: fc.constant(1),
         }),
       ),
     });

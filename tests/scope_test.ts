@@ -62,6 +62,8 @@ test("fitScope(8192) is the paper's scope, and longer models get the same", () =
     sharing: "layer",
     scores: "qk",
     selector: "exact",
+    votes: "count",
+    voteEvery: 1,
   });
   deepEqual(fitScope(131072), fitScope(8192));
   deepEqual(fitScope(Infinity), fitScope(8192));
@@ -127,6 +129,8 @@ for (
     ["spanSize", 0],
     ["spanSize", 5],
     ["spanSize", Infinity],
+    ["voteEvery", 0],
+    ["voteEvery", 1.5],
   ] as const
 ) {
   test(`resolveScope refuses a ${name} of ${value} by name and value`, () => {
@@ -139,7 +143,7 @@ for (
   });
 }
 
-for (const name of ["positions", "sharing", "scores", "selector"] as const) {
+for (const name of ["positions", "sharing", "scores", "selector", "votes"] as const) {
   test(`resolveScope refuses an unknown ${name} and names those that exist`, () => {
     throws(
       () => resolveScope({ [name]: "other" } as Partial<ScopeConfig>, small),
@@ -147,3 +151,8 @@ for (const name of ["positions", "sharing", "scores", "selector"] as const) {
     );
   });
 }
+
+test("resolveScope refuses margins of single picks, which exceed nothing", () => {
+  throws(() => resolveScope({ votes: "margin", topK: 1 }, small), RangeError);
+  equal(resolveScope({ votes: "margin", topK: 0 }, small).topK, 0);
+});

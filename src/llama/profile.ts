@@ -58,7 +58,7 @@ export const MAX_TEMPLATE_LENGTH: number = 1000;
 export const MAX_QUESTION_LENGTH: number = 1000;
 
 const SCOPE_SIZES = ["globalSize", "localSize", "topK", "maxSpans", "spanSize"] as const;
-const SCOPE_RULES = ["positions", "sharing", "scores", "selector"] as const;
+const SCOPE_RULES = ["positions", "sharing", "scores", "selector", "votes", "voteEvery"] as const;
 
 /**
  * Checks a parsed `reattention.json`.

@@ -34,6 +34,22 @@ export interface ScopeConfig {
    * {@linkcode BLOCK_SIZE} middle keys contributes only its best.
    */
   readonly selector: "exact" | "blockmax";
+  /**
+   * What a pick counts for: one (the paper's), or by how much its score exceeds that of the same query's
+   * last pick. Most queries of a step look for nothing in particular, and all their picks score alike; by
+   * `margin` they do not outvote the few that do. Where all picks fit, as those of a single query mostly do,
+   * it is all one. Wants `topK` of 2 or more.
+   *
+   * The embedded model, selecting at every step of 8K tokens of a novel: 8 % less perplexity by margin than by
+   * count (0.085 ± 0.028 nats), 2 % less weighed by softmax (0.021 ± 0.010), by rank no less for certain.
+   */
+  readonly votes: "count" | "margin";
+  /**
+   * Which of a step's queries pick: each `voteEvery`-th, counted back from the newest; 1 = all (the
+   * paper's). Neighbours look for the same, so a few do for all, at their share of the scan: by margin,
+   * every 4th of 64 loses nothing against all (same measurement).
+   */
+  readonly voteEvery: number;
 }
 
 /** The edges of one attention call. Token indices. */
@@ -55,6 +71,8 @@ const RULES = {
   sharing: "layer",
   scores: "qk",
   selector: "exact",
+  votes: "count",
+  voteEvery: 1,
 } as const;
 
 /** Full attention: every token reads every earlier one. The baseline that breaks beyond T. */
@@ -126,6 +144,7 @@ export function resolveScope(options: Partial<ScopeConfig>, base: ScopeConfig): 
   count("topK", "picks", 0, false);
   count("maxSpans", "spans", 0, true);
   count("spanSize", "tokens", 2, false);
+  count("voteEvery", "queries", 1, false);
   if (config.spanSize % 2 !== 0) {
     throw new RangeError(
       `Cannot use the scope: spanSize must be even, so that a pick has as many tokens before it ` +
@@ -143,6 +162,13 @@ export function resolveScope(options: Partial<ScopeConfig>, base: ScopeConfig): 
   oneOf("sharing", ["layer", "kvHead"]);
   oneOf("scores", ["qk", "qkv1", "qkv2"]);
   oneOf("selector", ["exact", "blockmax"]);
+  oneOf("votes", ["count", "margin"]);
+  if (config.votes === "margin" && config.topK === 1) {
+    throw new RangeError(
+      `Cannot use the scope: topK must be at least 2 picks (or 0) where votes are margins over a ` +
+        `query's last pick, got 1`,
+    );
+  }
   return config;
 }
 

@@ -21,23 +21,38 @@ export function select(
   config: ScopeConfig,
 ): Uint32Array[] {
   const { numHeads, numKvHeads, headDim } = store.shape;
-  const { globalEnd, localStart } = scope;
-  const numMiddle = Math.max(0, localStart - globalEnd);
-  const shared = new Uint32Array(numMiddle); // votes of the whole layer
+  const numRows = query.length / headDim / numHeads;
+  const shared: Votes = new Map(); // of the whole layer
   const lists: Uint32Array[] = [];
   for (let kvHead = 0; kvHead < numKvHeads; kvHead++) {
-    const votes = config.sharing === "layer" ? shared : new Uint32Array(numMiddle);
+    const votes = config.sharing === "layer" ? shared : new Map();
     const keys = middleKeys(store, layer, kvHead, scope, config.scores);
     const groupSize = numHeads / numKvHeads;
     for (let at = 0; at < query.length; at += headDim) {
+      const row = Math.floor(at / headDim / numHeads);
+      if ((numRows - 1 - row) % config.voteEvery !== 0) continue;
       const h = at / headDim % numHeads;
       if (Math.floor(h / groupSize) !== kvHead) continue;
       const scores = scoreKeys(query.subarray(at, at + headDim), keys);
-      for (const t of pick(scores, config)) votes[t]!++;
+      vote(votes, scores, pick(scores, config), config);
     }
     if (config.sharing === "kvHead") lists.push(spread(elect(votes, config), scope, config));
   }
   return config.sharing === "kvHead" ? lists : [spread(elect(shared, config), scope, config)];
+}
+
+/** Votes of the middle indices that were picked. */
+type Votes = Map<number, number>;
+
+/** Adds what a query's picks count for; best first. */
+function vote(votes: Votes, scores: Float64Array, picks: number[], config: ScopeConfig): void {
+  const add = (t: number, count: number) => votes.set(t, (votes.get(t) ?? 0) + count);
+  const last = scores[picks.at(-1)!]!;
+  for (const t of picks) add(t, config.votes === "count" ? 1 : scores[t]! - last);
+  // The authors' kernel starts its result at index 0 and leaves the places without a block so.
+  if (config.selector === "blockmax" && picks.length < config.topK) {
+    add(0, config.votes === "count" ? config.topK - picks.length : 0);
+  }
 }
 
 /** What a query is compared with: unrotated keys, and what their scores are multiplied with. */
@@ -81,29 +96,27 @@ function scoreKeys(query: Float32Array, { keys, factors }: Keys): Float64Array {
 
 /** The middle indices of one query head's picks, best first; equal scores: the earlier token first. */
 function pick(scores: Float64Array, { topK, selector }: ScopeConfig): number[] {
-  if (selector === "exact") return best(scores, Array.from(scores.keys()), topK);
+  const rank = (t: number) => scores[t]!;
+  if (selector === "exact") return best(rank, Array.from(scores.keys()), topK);
   const winners: number[] = [];
   for (let start = 0; start < scores.length; start += BLOCK_SIZE) {
     const end = Math.min(start + BLOCK_SIZE, scores.length);
     const block = Array.from({ length: end - start }, (_, i) => start + i);
-    winners.push(...best(scores, block, 1));
+    winners.push(...best(rank, block, 1));
   }
-  const picks = best(scores, winners, topK);
-  // The authors' kernel starts its result at index 0 and leaves the places without a block so.
-  while (picks.length < topK) picks.push(0);
-  return picks;
+  return best(rank, winners, topK);
 }
 
-/** The up to `count` ascending indices with the highest scores, highest first. */
-function best(scores: ArrayLike<number>, ascending: number[], count: number): number[] {
-  // Sorting is stable, so equal scores stay in ascending order.
-  return ascending.sort((a, b) => scores[b]! - scores[a]!).slice(0, count);
+/** The up to `count` ascending indices with the highest ranks, highest first. */
+function best(rank: (index: number) => number, ascending: number[], count: number): number[] {
+  // Sorting is stable, so equal ranks stay in ascending order.
+  return ascending.sort((a, b) => rank(b) - rank(a)).slice(0, count);
 }
 
 /** The `maxSpans` middle indices with most votes; equal votes: the earlier token. */
-function elect(votes: Uint32Array, { maxSpans }: ScopeConfig): number[] {
-  const picked = Array.from(votes.keys()).filter((t) => votes[t]! > 0);
-  return best(votes, picked, maxSpans);
+function elect(votes: Votes, { maxSpans }: ScopeConfig): number[] {
+  const ascending = [...votes.keys()].sort((a, b) => a - b);
+  return best((t) => votes.get(t)!, ascending, maxSpans);
 }
 
 /** The tokens within [t - spanSize / 2, t + spanSize / 2) of any kept pick t, ascending, in the middle. */

@@ -9,14 +9,12 @@ import { BLOCK_SIZE, type Scope, type ScopeConfig } from "../../reattention/scop
 import { lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import type { WasmKvStore } from "./kv_store.ts";
+import { joinPicks, padPicks, type Picks, toPicks } from "./picks.ts";
 import { SegmentList } from "./segments.ts";
 import { type Ballot, spread } from "./votes.ts";
 
 /** What the kernels call the scores: `Weighting` in asm/scan_keys.ts. */
 const WEIGHTINGS = { qk: 0, qkv1: 1, qkv2: 2 } as const;
-
-/** What a list has where it has no token: asm/top_k.ts. */
-const NONE = 0xffffffff;
 
 /** Keys below which sharing a scan between threads costs more than it gives. */
 const KEYS_PER_PART = 512;
@@ -61,7 +59,7 @@ export function select(
     return new WasmSelection(Array.from({ length: numLists }, () => new Uint32Array(0)));
   }
   const picks = pick(store, layer, query, globalEnd, localStart, config);
-  const pools = config.sharing === "kvHead" ? picks : [concat(picks)];
+  const pools = config.sharing === "kvHead" ? picks : [joinPicks(picks)];
   return new WasmSelection(pools.map((pool) => {
     const kept = ballot.elect(pool, globalEnd, localStart, config.maxSpans);
     // A span may reach into what was forgotten.
@@ -69,7 +67,7 @@ export function select(
   }));
 }
 
-/** For each KV head, the middle tokens that its queries picked, each as often as it was picked. */
+/** For each KV head, what its queries picked. */
 function pick(
   store: WasmKvStore,
   layer: number,
@@ -77,13 +75,16 @@ function pick(
   globalEnd: number,
   localStart: number,
   config: ScopeConfig,
-): Uint32Array[] {
+): Picks[] {
   const { quads } = store;
   const home = store.home(layer);
   const { memory, kernels, crew } = home;
   const { numHeads, numKvHeads, headDim } = store.shape;
   const group = numHeads / numKvHeads;
-  const queries = query.rows * group;
+  // The newest row picks, and every so many before it.
+  const rows = Math.ceil(query.rows / config.voteEvery);
+  const firstRow = (query.rows - 1) % config.voteEvery;
+  const queries = rows * group;
   const blocks = config.selector === "blockmax";
   const middle = localStart - globalEnd;
   const candidates = blocks ? Math.ceil(middle / BLOCK_SIZE) : middle;
@@ -113,13 +114,13 @@ function pick(
   for (let head = 0; head < numKvHeads; head++) {
     kernels.packQueries(
       packed + head * queryBytes,
-      ptr + head * group * headDim * 4,
-      stride,
+      ptr + firstRow * stride + head * group * headDim * 4,
+      stride * config.voteEvery,
       store.layout(layer),
       channels + head * quads * 48,
       headDim,
       group,
-      query.rows,
+      rows,
     );
   }
   crew.run(home.number, {
@@ -141,7 +142,7 @@ function pick(
     scratchAt: 4,
     scratchBytes: kernels.scanScratchBytes(),
     items: numKvHeads * parts,
-    cost: middle * query.rows * numHeads * headDim,
+    cost: middle * rows * numHeads * headDim,
   });
 
   const entries = queries * topK;
@@ -151,10 +152,15 @@ function pick(
       const later = first + part * listBytes;
       kernels.mergeTopK(first, first + 4 * entries, later, later + 4 * entries, queries, topK);
     }
-    const start = first / 4 + entries;
-    const tokens = memory.u32.subarray(start, start + entries).filter((token) => token !== NONE);
+    const start = first / 4;
+    const picks = toPicks(
+      memory.u32.subarray(start + entries, start + 2 * entries),
+      memory.f32.subarray(start, start + entries),
+      topK,
+      config.votes,
+    );
     // The authors' kernel starts its result at middle index 0 and leaves places without a block so.
-    return blocks ? padded(tokens, queries * config.topK, globalEnd) : tokens;
+    return blocks ? padPicks(picks, queries * config.topK, globalEnd) : picks;
   });
 }
 
@@ -174,22 +180,4 @@ function cut(segments: SegmentList, most: number): number[] {
     tokens += segments.count(i);
   }
   return [...starts, length];
-}
-
-/** `tokens` and as many `filler` as `count` lacks. */
-function padded(tokens: Uint32Array, count: number, filler: number): Uint32Array {
-  if (tokens.length === count) return tokens;
-  const all = new Uint32Array(count).fill(filler);
-  all.set(tokens);
-  return all;
-}
-
-function concat(arrays: readonly Uint32Array[]): Uint32Array {
-  const all = new Uint32Array(arrays.reduce((length, array) => length + array.length, 0));
-  let at = 0;
-  for (const array of arrays) {
-    all.set(array, at);
-    at += array.length;
-  }
-  return all;
 }

@@ -4,62 +4,65 @@
  * @module
  */
 
-/** Counts votes for tokens of a middle; reused, because a middle may be long. */
+import type { Picks } from "./picks.ts";
+
+/** Sums up votes for tokens of a middle; reused, because a middle may be long. */
 export class Ballot {
-  /** All zero between two elections. */
-  #votes = new Uint32Array(0);
+  /** Which candidate a token is, from 1 on; all zero between two elections. */
+  #candidates = new Uint32Array(0);
 
   /**
    * The `maxSpans` tokens with most votes, ascending; equal votes go to the earlier token.
    *
-   * @param picks Middle tokens, each as often as it was picked.
+   * @param picks Tokens of the middle.
    * @param globalEnd The first middle token.
    * @param localStart The end of the middle.
    * @param maxSpans May be `Infinity`.
    */
   elect(
-    picks: Uint32Array,
+    picks: Picks,
     globalEnd: number,
     localStart: number,
     maxSpans: number,
   ): Uint32Array {
+    const { tokens, votes } = picks;
     const size = localStart - globalEnd;
-    if (this.#votes.length < size) this.#votes = new Uint32Array(Math.ceil(size * 1.25));
-    const votes = this.#votes;
-    const seen = new Uint32Array(picks.length);
+    if (this.#candidates.length < size) this.#candidates = new Uint32Array(Math.ceil(size * 1.25));
+    const candidates = this.#candidates;
+    const seen = new Uint32Array(tokens.length);
+    const sums = new Float64Array(tokens.length);
     let numSeen = 0;
-    let most = 0;
-    for (let i = 0; i < picks.length; i++) {
-      const index = picks[i]! - globalEnd;
-      const count = ++votes[index]!;
-      if (count === 1) seen[numSeen++] = index;
-      if (count > most) most = count;
+    for (let i = 0; i < tokens.length; i++) {
+      const index = tokens[i]! - globalEnd;
+      if (candidates[index] === 0) {
+        seen[numSeen] = index;
+        candidates[index] = ++numSeen;
+      }
+      sums[candidates[index]! - 1]! += votes === null ? 1 : votes[i]!;
     }
-    const candidates = seen.subarray(0, numSeen).sort();
+    const ascending = seen.subarray(0, numSeen).sort();
     const kept = numSeen <= maxSpans
-      ? candidates.slice()
-      : mostVoted(candidates, votes, most, maxSpans);
-    for (const index of candidates) votes[index] = 0;
+      ? ascending.slice()
+      : mostVoted(ascending, (index) => sums[candidates[index]! - 1]!, maxSpans);
+    for (const index of ascending) candidates[index] = 0;
     return kept.map((index) => index + globalEnd);
   }
 }
 
 /** The `count` of ascending candidates with most votes, ascending; fewer than there are. */
 function mostVoted(
-  candidates: Uint32Array,
-  votes: Uint32Array,
-  most: number,
+  ascending: Uint32Array,
+  votesOf: (candidate: number) => number,
   count: number,
 ): Uint32Array {
-  const byVotes = new Uint32Array(most + 1); // candidates with so many votes
-  for (const index of candidates) byVotes[votes[index]!]!++;
-  let cutoff = most;
-  let above = 0;
-  while (above + byVotes[cutoff]! < count) above += byVotes[cutoff--]!;
-  let ties = count - above;
-  return candidates.filter((index) =>
-    votes[index]! > cutoff || (votes[index] === cutoff && ties-- > 0)
-  );
+  const byVotes = Float64Array.from(ascending, votesOf).sort();
+  const cutoff = byVotes[byVotes.length - count]!; // none where nothing is kept: nothing reaches it
+  let ties = count;
+  for (let i = byVotes.length - 1; byVotes[i]! > cutoff; i--) ties--;
+  return ascending.filter((candidate) => {
+    const votes = votesOf(candidate);
+    return votes > cutoff || (votes === cutoff && ties-- > 0);
+  });
 }
 
 /**
