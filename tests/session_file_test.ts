@@ -8,10 +8,11 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { writeHaystack } from "../src/cli/haystack.ts";
-import { SessionFileError } from "../src/errors.ts";
+import { OutOfMemoryError, SessionFileError } from "../src/errors.ts";
 import { fromBytes } from "../src/files/byte_source.ts";
 import { openFile } from "../src/system/file_source.ts";
 import { EMBEDDED_MODEL, loadModel, type Model } from "../src/llama/load.ts";
+import type { LlamaConfig } from "../src/llama/config.ts";
 import { Session } from "../src/llama/session.ts";
 import type { SessionOptions } from "../src/llama/session_options.ts";
 import { backends } from "./support/backends.ts";
@@ -233,6 +234,38 @@ test("forgotten chunks stay forgotten, and what goes on does not miss them more"
   deepEqual(await other.logits(), await session.logits());
 });
 
+test("a session is restored into less memory: values spill, tokens are forgotten, or it is refused", async () => {
+  using session = await sessionOf(20_000);
+  const file = fromBytes(await savedBytes(session), "a file");
+  const cacheBytes = 4_000_000;
+  await rejects(model.restore(file, { cacheBytes }), OutOfMemoryError);
+  const ranges: unknown[] = [];
+  using forgetful = await model.restore(file, {
+    cacheBytes,
+    forget: "oldest",
+    onForget: (forgotten) => ranges.push(forgotten),
+  });
+  ok(forgetful.stats.cacheBytes <= cacheBytes);
+  deepEqual(ranges, [forgetful.stats.forgotten]);
+  await forgetful.logits();
+  // Half of it may go: not all of it.
+  const half = Math.ceil(0.75 * session.stats.cacheBytes);
+  using spilling = await model.restore(file, { cacheBytes: half, spill: folder });
+  ok(spilling.stats.spilledTokens > 0 && spilling.stats.cacheBytes <= half);
+  deepEqual(await spilling.logits(), await session.logits());
+  await rejects(model.restore(file, { cacheBytes, spill: folder }), OutOfMemoryError);
+  // What was forgotten cannot be always read.
+  const bytes = fromBytes(await savedBytes(forgetful), "a file");
+  await rejects(
+    model.restore(bytes, { scope: { globalSize: 300, localSize: 64, topK: 0 } }),
+    /were forgotten/,
+  );
+  let told = 0;
+  using other = await model.restore(bytes, { onForget: () => told++ });
+  deepEqual([other.stats.forgotten, told], [forgetful.stats.forgotten, 0]);
+  deepEqual(await other.logits(), await forgetful.logits());
+});
+
 /** The part of a session's file that holds keys and values, and how they are centred. */
 async function cacheOf(session: Session): Promise<Uint8Array> {
   const bytes = await savedBytes(session);
@@ -303,6 +336,21 @@ test("a path that cannot be written is refused, and no litter stays", async () =
   await Promise.all([1, 2, 3].map(() => session.fork().save(join(place, "same"))));
   deepEqual(readdirSync(place), ["same"]);
   (await model.restore(join(place, "same")))[Symbol.dispose]();
+});
+
+test("a model with other rotary positions is another one, to the last of its factors", async () => {
+  const { llama, tokenizer, profile, chat, endTokens, backend, identity } = model;
+  const scaled = (ropeScaling: LlamaConfig["ropeScaling"]) => ({
+    ...{ llama, tokenizer, profile, chat, endTokens, backend },
+    identity: { ...identity, config: { ...identity.config, ropeScaling } },
+  });
+  const yarn = { type: "yarn", factor: 4, originalLength: 512, betaFast: 32, betaSlow: 1 } as const;
+  using session = new Session(scaled({ ...yarn, attentionFactor: 1.25 }));
+  const file = fromBytes(await savedBytes(session), "a file");
+  (await Session.restore(scaled({ attentionFactor: 1.25, ...yarn }), file))[Symbol.dispose]();
+  for (const other of [scaled({ ...yarn, attentionFactor: 1.5 }), scaled(undefined), model]) {
+    await rejects(Session.restore(other, file), /another model: ropeScaling must be/);
+  }
 });
 
 test("a model without an identity saves and restores nothing", async () => {
