@@ -24,7 +24,12 @@
  * @module
  */
 
-export { BackendUnavailableError, ModelFormatError, OutOfMemoryError } from "./src/errors.ts";
+export {
+  BackendUnavailableError,
+  ModelFormatError,
+  OutOfMemoryError,
+  SessionFileError,
+} from "./src/errors.ts";
 export {
   fitScope,
   FULL_ATTENTION,
@@ -57,10 +62,13 @@ export type { LlamaConfig } from "./src/llama/config.ts";
 export type { Profile, QuestionForm } from "./src/llama/profile.ts";
 export type { CalibratedSet, Calibration } from "./src/llama/calibration.ts";
 export { Session } from "./src/llama/session.ts";
+export type { RestoreSource, SaveTarget } from "./src/llama/session_file.ts";
+export type { ModelIdentity } from "./src/llama/identity.ts";
 export type {
   AskOptions,
   ForkOptions,
   GenerateOptions,
+  RestoreOptions,
   SessionOptions,
   SessionStats,
 } from "./src/llama/session_options.ts";

@@ -21,6 +21,20 @@ export class ModelFormatError extends SyntaxError {
   }
 }
 
+/** A session's file that is damaged, of another model, or none at all. */
+export class SessionFileError extends Error {
+  /** Always `"SessionFileError"`. */
+  override readonly name = "SessionFileError";
+  /** The file, as its {@linkcode ByteSource} names it. */
+  readonly source: string;
+
+  /** `message` says what must hold and what was found; the attempt and the file are added. */
+  constructor(message: string, source: string, options?: ErrorOptions) {
+    super(`Cannot restore the session in "${source}": ${message}`, options);
+    this.source = source;
+  }
+}
+
 /** A backend that cannot run here: no SIMD, no adapter, no such name. */
 export class BackendUnavailableError extends Error {
   /** Always `"BackendUnavailableError"`. */

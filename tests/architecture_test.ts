@@ -56,6 +56,12 @@ const RULES: readonly Rule[] = [
   },
   // Models are opened by path, too, where there are paths.
   { from: "src/llama/model_files.ts", may: llama, mayLazily: ["src/system/file_source.ts"] },
+  // So are sessions' files.
+  {
+    from: "src/llama/session_file.ts",
+    may: llama,
+    mayLazily: ["src/system/file_source.ts", "src/system/replace_file.ts"],
+  },
   { from: "src/llama/session.ts", may: [...llama, "src/backend/checks.ts"] },
   { from: "src/llama/", may: llama },
   {

@@ -16,6 +16,7 @@ import { openModelFiles } from "../src/llama/model_files.ts";
 import type { Session } from "../src/llama/session.ts";
 import { type ChatMessage, renderChat } from "../src/text/chat_template.ts";
 import type { TokenizerMetadata } from "../src/text/gguf_tokenizer.ts";
+import { savedBytes } from "./support/session_files.ts";
 import { missing, readJson } from "./support/shared.ts";
 import { metadataFrom, metadataOf, missingTokenizer, sharedText } from "./support/tokenizers.ts";
 
@@ -291,6 +292,38 @@ test("text after an answer is another turn, also in a fork, and truncating takes
   fork.truncate(0);
   await ask(fork, "Why?");
   equal(spell(), `${opening}Why?${closing}`);
+});
+
+test("turns, and their absence, survive in a session's file", {
+  skip: kinds[1]!.skip,
+}, async () => {
+  const kind = kinds[1]!;
+  const path = await writeModel("saved", await kind.tokenizer(), {
+    "tokenizer.chat_template": { string: kind.template() },
+    ...kind.roles,
+  });
+  using model = await loadModel(path, { backend: "reference" });
+  const script = direct(model);
+  const restored = async (session: Session) =>
+    await model.restore(fromBytes(await savedBytes(session), "a file"));
+  const readBy = async (session: Session, question: string) => {
+    script.read.length = 0;
+    await ask(session, question);
+    return [...script.read];
+  };
+  for (const raw of [false, true]) {
+    using session = model.session({ raw });
+    await write(session, "One.");
+    // Within a turn, then after an answer.
+    for (const question of ["Which?", "And now?"]) {
+      using other = await restored(session);
+      deepEqual(await readBy(other, question), await readBy(session, question));
+      if (!raw) match(model.tokenizer.decode(script.read, { special: true }), /<\|im_start\|>/);
+    }
+    session.truncate(1);
+    using other = await restored(session);
+    deepEqual(await readBy(other, "Why?"), await readBy(session, "Why?"));
+  }
 });
 
 test("a template that cannot be used is told of when it is needed, not before", {

@@ -77,9 +77,11 @@ test("ask without options leaves everything to the model's own settings", async 
     memoryLimit: undefined,
     scope: {},
     stepSize: undefined,
-    select: "ask",
+    select: undefined,
     selectLayers: undefined,
-    cacheFormat: "i16",
+    cacheFormat: undefined,
+    load: undefined,
+    save: undefined,
     cacheBytes: undefined,
     spill: undefined,
     forget: undefined,
@@ -110,6 +112,8 @@ test("ask --follow needs no question, and knows where questions come from", asyn
   await rejects(parse("ask", "Why?", "--questions", "q.txt"), /--questions goes with --follow/);
   await rejects(parse("ask", "--follow", "--questions", "-"), /standard input is the text/);
   await rejects(parse("ask", "--follow", "--trace", "t"), /--trace goes with one question/);
+  await rejects(parse("ask", "--follow", "--save", "s"), /--load and --save go with one question/);
+  await rejects(parse("ask", "--follow", "--load", "s"), /--load and --save go with one question/);
 });
 
 test("every option of ask arrives", async () => {
@@ -118,7 +122,7 @@ test("every option of ask arrives", async () => {
     ...["--local", "240", "--top-k", "4", "--spans", "8", "--span", "16", "--step", "32"],
     ...["--select", "always", "--select-layers", "1,8-10", "--sharing", "kvHead"],
     ...["--cache-format", "f32", "--cache-bytes", "2G", "--spill", "d", "--forget", "oldest"],
-    ...["--memory-limit", "6.5G"],
+    ...["--memory-limit", "6.5G", "--save", "s"],
     ...["--max-tokens", "1K", "--temperature", "0.7", "--top-p", "0.9", "--seed", "-5"],
     ...["--file", "a", "--file", "b", "--stop", "x", "--trace", "t", "--quiet", "--json", "--raw"],
     "Why?",
@@ -142,6 +146,8 @@ test("every option of ask arrives", async () => {
     select: "always",
     selectLayers: [1, 8, 9, 10],
     cacheFormat: "f32",
+    load: undefined,
+    save: "s",
     cacheBytes: 2 ** 31,
     spill: "d",
     forget: "oldest",
@@ -221,6 +227,7 @@ test("wrong usage is refused with a reason and a hint", async () => {
     [/too many arguments/, "ask", "Why", "not?"],
     [/Allowed choices are auto, wasm, reference/, "ask", "--backend", "gpu", "Why?"],
     [/Allowed choices are always, ask, never/, "ask", "--select", "often", "Why?"],
+    [/cannot be used with/, "ask", "--load", "s", "--cache-format", "f32", "Why?"],
     [/It must be layers, the first is 0/, "ask", "--select-layers", "2-1", "Why?"],
     [/whole number of at least 1/, "ask", "--threads", "0", "Why?"],
     [/whole number of at least 0/, "ask", "--top-k", "-1", "Why?"],

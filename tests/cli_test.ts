@@ -284,6 +284,61 @@ test("--stop ends the text before it", { skip }, async () => {
   equal(out, `${whole.out.slice(0, whole.out.indexOf(word))}\n`);
 });
 
+test("what was read is kept by --save, and gone on with by --load", { skip }, async () => {
+  const path = join(folder, "kept.session");
+  const first = await run(["ask", QUESTION, "--save", path], TEXT);
+  equal(first.status, 0, first.error);
+  match(first.error, /^saved +[\d,]+ tokens in .*kept\.session$/m);
+  const kept = readFileSync(path);
+
+  const again = await run(["ask", QUESTION, "--load", path], "");
+  deepEqual({ status: again.status, out: again.out }, { status: 0, out: first.out });
+  match(again.error, /^loaded +[\d,]+ tokens in .*kept\.session$/m);
+  ok(kept.equals(readFileSync(path)));
+
+  // A text in two parts, with a session's file in between, is the text.
+  const half = join(folder, "half.session");
+  const rules = ["--local", "200", "--select", "always", "--json"];
+  const cut = TEXT.indexOf(" ", 500);
+  await run(["generate", ...rules, "--save", half, "--max-tokens", "1"], TEXT.slice(0, cut));
+  const trace = join(folder, "loaded.jsonl");
+  const args = ["generate", "--load", half, "--save", half, "--max-tokens", "9", "--trace", trace];
+  const parts = await run([...args, "--json"], TEXT.slice(cut));
+  equal(parts.status, 0, parts.error);
+  const whole = await run(["generate", ...rules, "--max-tokens", "9"], TEXT);
+  const [one, two] = [JSON.parse(parts.out), JSON.parse(whole.out)];
+  equal(one.text, two.text);
+  equal(one.stats.loadedTokens + one.stats.inputTokens, two.stats.inputTokens);
+  deepEqual(one.settings.scope, two.settings.scope);
+  deepEqual([one.settings.select, one.settings.load, one.settings.save], ["always", half, half]);
+  deepEqual([two.settings.load, two.settings.save], [null, null]);
+  // What the trace says of the second part's bytes is true of that part.
+  const spans = readFileSync(trace, "utf8").trimEnd().split("\n").map((line) => JSON.parse(line))
+    .filter(({ type }) => type === "selection").flatMap(({ spans }) => spans);
+  ok(spans.some(({ input }) => input === null), "nothing of the first part was selected");
+  for (const { input, endByte } of spans) ok(input === null || endByte <= TEXT.length - cut);
+});
+
+test("--save and --load refuse what cannot work, before anything is read", { skip }, async () => {
+  const path = file("no.session", TEXT);
+  const none = await run(["ask", QUESTION, "--load", path], TEXT);
+  equal(none.status, 1);
+  match(none.error, /^reattention: Cannot restore the session in ".*is none\n$/);
+  match(
+    (await run(["ask", QUESTION, "--load", join(folder, "gone")])).error,
+    /there is no such file/,
+  );
+  match((await run(["ask", QUESTION, "--save", folder], TEXT)).error, /it is a folder\n$/);
+  const nowhere = join(folder, "no", "where");
+  match(
+    (await run(["ask", QUESTION, "--save", nowhere], TEXT)).error,
+    /there is no such folder\n$/,
+  );
+  const { status } = await run(["ask", QUESTION, "--file", path, "--save", path]);
+  equal(status, 2);
+  equal(readFileSync(path, "utf8"), TEXT);
+});
+
 test("inspect knows the embedded model's size and price", { skip }, async () => {
   const { status, out } = await run(["inspect", "--json"]);
   equal(status, 0);

@@ -175,6 +175,16 @@ test("without a terminal one question is answered at the first pause, quietly", 
   deepEqual([out(), error()], ["71432.\n", ""]);
 });
 
+test("what is forgotten while it reads is said once", { skip: isMissing }, async () => {
+  const { child, error, ended } = follow("Who?", "--cache-bytes", "4M", "--forget", "oldest");
+  child.stdin!.end(FILLER.repeat(8));
+  deepEqual(await ended, { status: 0, signal: null }, error());
+  equal(
+    error().match(/^note: forgot tokens \[256, [\d,]+\), since the cache may not grow/gm)?.length,
+    1,
+  );
+});
+
 test("at full speed questions are answered, the reading goes on, and its source waits", {
   skip,
 }, async () => {

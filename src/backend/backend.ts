@@ -172,6 +172,28 @@ export interface KvStore extends Disposable {
    * @throws {RangeError} If the last chunk was forgotten.
    */
   fork(length: number, keep?: KeptEnds): KvStore;
+
+  /**
+   * How the bytes below are laid out: those of one name fit every store of that name, of the same shape, format
+   * and chunk size, wherever it is.
+   */
+  readonly layoutName: string;
+  /** What tells how keys are centred and weighed, in bytes. */
+  readonly channelBytes: number;
+  /** A chunk's keys and values, in bytes. */
+  readonly chunkBytes: number;
+  /** out = how keys are centred and weighed, u8[channelBytes]; not shared memory. */
+  readChannels(out: Uint8Array): void;
+  /** Before the first chunk is written. */
+  writeChannels(bytes: Uint8Array): void;
+  /** Whether a chunk is there: reserved and not forgotten. */
+  hasChunk(chunk: number): boolean;
+  /** out = the first `tokens` tokens of a chunk that is there and zeros after them, u8[chunkBytes]; not shared memory. */
+  readChunk(out: Uint8Array, chunk: number, tokens: number): void;
+  /** Sets the first `tokens` tokens of a chunk that was just reserved; null: the one after those reserved is forgotten. */
+  writeChunk(chunk: number, tokens: number, bytes: Uint8Array | null): void;
+  /** @throws {OutOfMemoryError} If `length` tokens cannot be reserved, whatever is spilled and forgotten of them. */
+  admit(length: number): void;
 }
 
 /** What one `select` chose. Read it before the next `select` on the same backend, or never. */

@@ -28,10 +28,16 @@ export interface ReadSettings extends ModelSettings, MemorySettings {
   /** Only the fields that were given. */
   readonly scope: Partial<ScopeConfig>;
   readonly stepSize?: number;
-  readonly select: "always" | "ask" | "never";
+  /** Undefined: `ask`, or as the loaded session did. */
+  readonly select?: "always" | "ask" | "never";
   /** Undefined: as the model's profile says. */
   readonly selectLayers?: readonly number[] | "all";
-  readonly cacheFormat: KvFormat;
+  /** Undefined: `i16`, or as in the loaded session. */
+  readonly cacheFormat?: KvFormat;
+  /** A session's file to go on with. */
+  readonly load?: string;
+  /** Where to keep what was read. */
+  readonly save?: string;
   /** Paths, in order; `-` is standard input. */
   readonly files: readonly string[];
   readonly maxTokens: number;
@@ -149,6 +155,8 @@ Examples:
   reattention demo
   cat book.txt | reattention ask "What is the pass key?"
   reattention ask "What is the pass key?" --file part1.txt --file part2.txt --json
+  reattention ask "What is the pass key?" --file book.txt --save book.session
+  reattention ask "What is the pass key?" --load book.session
   tail -f app.log | reattention ask --follow
   echo "It was a dark and stormy night" | reattention generate --max-tokens 40
   reattention inspect path/to/model
@@ -381,8 +389,8 @@ function withReading(command: Command, defaults: { readonly maxTokens: number })
     .addOption(
       new Option(
         "--select <when>",
-        "select in every step; only for the question and its answer; never",
-      ).choices(["always", "ask", "never"]).default("ask"),
+        "select in every step; only for the question and its answer; never (default: ask)",
+      ).choices(["always", "ask", "never"]),
     )
     .addOption(
       new Option(
@@ -395,9 +403,12 @@ function withReading(command: Command, defaults: { readonly maxTokens: number })
         .choices(["layer", "kvHead"]),
     )
     .addOption(
-      new Option("--cache-format <format>", "numbers of the cache").choices(["i16", "f32"])
-        .default("i16"),
-    );
+      new Option("--cache-format <format>", "numbers of the cache (default: i16)")
+        .choices(["i16", "f32"]).conflicts("load"),
+    )
+    .optionsGroup("Sessions:")
+    .option("--save <path>", "keep what was read, before anything is written, for --load")
+    .option("--load <path>", "go on with what was kept, by its rules but for what is said here");
   return withMemory(command)
     .optionsGroup("Writing:")
     .addOption(
@@ -439,6 +450,9 @@ function toQuestions(options: Record<string, unknown>): Pick<FollowSettings, "qu
   if (options.trace !== undefined) {
     throw new UsageError("--trace goes with one question, not with --follow");
   }
+  if (options.load !== undefined || options.save !== undefined) {
+    throw new UsageError("--load and --save go with one question, not with --follow");
+  }
   if (options.questions === "-") {
     throw new UsageError("--questions cannot be -: standard input is the text that is read");
   }
@@ -478,7 +492,9 @@ function toReadSettings(options: Record<string, unknown>): ReadSettings {
     stepSize: options.step as number | undefined,
     select: options.select as ReadSettings["select"],
     selectLayers: options.selectLayers as ReadSettings["selectLayers"],
-    cacheFormat: options.cacheFormat as KvFormat,
+    cacheFormat: options.cacheFormat as KvFormat | undefined,
+    load: options.load as string | undefined,
+    save: options.save as string | undefined,
     ...toMemorySettings(options),
     files: (options.file ?? []) as string[],
     maxTokens: options.maxTokens as number,

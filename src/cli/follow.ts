@@ -33,6 +33,7 @@ import {
 } from "./format.ts";
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { toJsonLine } from "./json.ts";
+import { forgetNotice } from "./memory.ts";
 import { createProgress } from "./progress.ts";
 import { MAX_QUESTION_LENGTH, openQuestions, type QuestionSources } from "./questions.ts";
 import {
@@ -68,6 +69,8 @@ interface Following {
   readonly inputs: Inputs;
   readonly source: WatchedSource;
   readonly desk: Desk;
+  /** Says that tokens were forgotten, once they were. */
+  sayForgotten(): Promise<void>;
   /** Whether the text is no longer wanted. */
   isOver: boolean;
   /** Why the reading stopped before the text did. */
@@ -89,12 +92,27 @@ export async function follow(settings: FollowSettings): Promise<void> {
   const sources = await openQuestions(settings);
   const inputs = joinInputs(chosen);
   using model = await openModel(settings, createProgress(standardError, !settings.quiet));
-  using session = model.session(sessionOptions(settings));
+  let notice: string | null = null;
+  let hasForgotten = false;
+  using session = model.session({
+    ...sessionOptions(settings),
+    // Told by forks, too.
+    onForget: (forgotten) => {
+      if (!hasForgotten) notice = forgetNotice(forgotten);
+      hasForgotten = true;
+    },
+  });
   const desk = createDesk(standardError, { isTyped: sources.isTyped, quiet: settings.quiet });
+  const sayForgotten = async () => {
+    if (notice === null) return;
+    const line = notice;
+    notice = null;
+    await desk.say(line);
+  };
   const source = watchSource(inputs.text());
   const [readTurn, answerTurn] = createTurns(2) as [Turn, Turn];
   const following: Following = {
-    ...{ settings, model, session, inputs, source, desk },
+    ...{ settings, model, session, inputs, source, desk, sayForgotten },
     ...{ isOver: false, failure: null, questions: 0, failedQuestions: 0 },
   };
 
@@ -123,7 +141,10 @@ async function read(following: Following, sources: QuestionSources, turn: Turn):
       if (following.isOver) throw new Error("Cannot read on: nobody wants it");
       return work();
     });
-  const onPiece = (seconds: number) => desk.show(() => describeReading(session, inputs, seconds));
+  const onPiece = async (seconds: number) => {
+    await following.sayForgotten();
+    await desk.show(() => describeReading(session, inputs, seconds));
+  };
   try {
     await feed(session, source.text, onPiece, { largest: PIECE, turn: whileWanted });
   } catch (error) {
@@ -250,6 +271,7 @@ async function answer(following: Following, question: string, turn: Turn): Promi
       seconds: elapsed(),
     };
     if (json) await standardOutput.write(toJsonLine({ question, answer: text, ...figures }));
+    await following.sayForgotten();
     await desk.say(describeAnswer(figures));
   } catch (error) {
     if (error instanceof ClosedPipeError) throw error;
@@ -294,8 +316,9 @@ function describeAnswer(
 
 /** What was done in all. */
 async function report(following: Following): Promise<void> {
-  const { settings, session, inputs, desk, failure, questions, failedQuestions } = following;
+  const { session, inputs, desk, failure, questions, failedQuestions } = following;
   const say = (line: string) => desk.say(line);
+  await following.sayForgotten();
   await sayReplaced(inputs, say);
   const { readTokens, readSeconds, cacheBytes, bytesPerToken } = session.stats;
   // The last of it may not have been a step yet.
@@ -307,7 +330,7 @@ async function report(following: Following): Promise<void> {
   );
   await say(describeMemory(
     { cacheBytes, bytesPerToken, peakMemoryBytes: peakMemoryBytes() },
-    settings.cacheFormat,
+    session.kvFormat,
   ));
   if (failure) throw failure;
   if (failedQuestions > 0) {

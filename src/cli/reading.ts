@@ -7,6 +7,7 @@
 import { loadModel, type Model } from "../llama/load.ts";
 import type { Session } from "../llama/session.ts";
 import type { AskOptions, SessionOptions } from "../llama/session_options.ts";
+import { checkReplaceable } from "../system/replace_file.ts";
 import {
   checkReadable,
   createTextFile,
@@ -50,7 +51,8 @@ export interface Task {
  * @throws {Error} If what there is to read is empty.
  */
 export async function readAndWrite(settings: ReadSettings, task: Task): Promise<void> {
-  const chosen = chooseInputs(settings.files, task.text !== undefined);
+  const { load, save } = settings;
+  const chosen = chooseInputs(settings.files, task.text !== undefined || load !== undefined);
   // Now, not after hours of reading what comes before.
   for (const { path } of chosen) {
     if (path === null) continue;
@@ -58,7 +60,12 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     if (settings.trace !== undefined && await isSameFile(path, settings.trace)) {
       throw new UsageError(`The trace would overwrite "${path}", which is to be read`);
     }
+    if (save !== undefined && await isSameFile(path, save)) {
+      throw new UsageError(`The saved session would overwrite "${path}", which is to be read`);
+    }
   }
+  if (load !== undefined) await checkReadable(load);
+  if (save !== undefined) await checkReplaceable(save);
   const inputs = joinInputs(chosen);
   await using file = settings.trace === undefined ? null : await createTextFile(settings.trace);
   const say = async (line: string) => {
@@ -70,15 +77,15 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
   let trace: Trace | null = null;
   let notice: string | null = null;
   let hasForgotten = false;
-  using session = model.session({
-    ...sessionOptions(settings),
-    raw: task.raw,
+  using session = await openSession(settings, model, progress, say, {
+    ...(task.raw ? { raw: true } : {}),
     onForget: (forgotten) => {
       if (!hasForgotten) notice = forgetNotice(forgotten);
       hasForgotten = true;
     },
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
+  const loadedTokens = session.length;
   trace = file && startTrace(file, settings, model, session, inputs);
   const flush = async () => {
     await trace?.flush();
@@ -89,7 +96,8 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
   };
   try {
     const feedSeconds = await read(session, inputs, flush, progress, task);
-    const inputTokens = session.length;
+    const inputTokens = session.length - loadedTokens;
+    if (save !== undefined) await saveSession(session, save, progress, say);
     const stepSeconds = session.stats.readSeconds;
     await sayReplaced(inputs, say);
     for (const note of task.notes?.(model) ?? []) await say(`note: ${note}`);
@@ -108,8 +116,10 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
         stepSize: session.stepSize,
         select: session.select,
         selectLayers: session.select === "never" ? [] : session.selectLayers,
-        cacheFormat: settings.cacheFormat,
+        cacheFormat: session.kvFormat,
         ...memoryOptions(settings),
+        load: load ?? null,
+        save: save ?? null,
         maxTokens: settings.maxTokens,
         temperature: settings.temperature,
         topP: settings.topP,
@@ -118,6 +128,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
       },
       stats: {
         ...session.stats,
+        loadedTokens,
         inputTokens,
         inputBytes: inputs.byteLength,
         inputSeconds,
@@ -141,20 +152,55 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
   }
 }
 
+/** A new session, or the one that was kept. */
+async function openSession(
+  settings: ReadSettings,
+  model: Model,
+  progress: Progress,
+  say: (line: string) => Promise<void>,
+  watch: Pick<SessionOptions, "raw" | "onForget" | "onSelect">,
+): Promise<Session> {
+  const { load } = settings;
+  const options = { ...sessionOptions(settings), ...watch };
+  if (load === undefined) return model.session(options);
+  await progress.show(() => `loading ${load}`);
+  const began = performance.now();
+  const session = await model.restore(load, options).finally(() => progress.clear());
+  const seconds = (performance.now() - began) / 1000;
+  await say(`loaded  ${plural(session.length, "token")} in ${formatSeconds(seconds)}: ${load}`);
+  return session;
+}
+
+/** Keeps what was read: the question is not part of it. */
+async function saveSession(
+  session: Session,
+  path: string,
+  progress: Progress,
+  say: (line: string) => Promise<void>,
+): Promise<void> {
+  await progress.show(() => `saving ${path}`);
+  const began = performance.now();
+  await session.save(path).finally(() => progress.clear());
+  const seconds = (performance.now() - began) / 1000;
+  await say(`saved   ${plural(session.length, "token")} in ${formatSeconds(seconds)}: ${path}`);
+}
+
 /** Loads the model of the settings. */
 export async function openModel(settings: ReadSettings, progress: Progress): Promise<Model> {
   await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
   return await loadModel(settings.model, loadOptions(settings)).finally(() => progress.clear());
 }
 
-/** What the settings say of a session. */
+/** What the settings say of a session, new or loaded. */
 export function sessionOptions(settings: ReadSettings): SessionOptions {
+  const { scope, stepSize, select, selectLayers, cacheFormat, load } = settings;
   return {
-    scope: settings.scope,
-    ...(settings.stepSize === undefined ? {} : { stepSize: settings.stepSize }),
-    select: settings.select,
-    ...(settings.selectLayers === undefined ? {} : { selectLayers: settings.selectLayers }),
-    kvFormat: settings.cacheFormat,
+    // An empty one, too, is another scope than a loaded session's.
+    ...(load === undefined || Object.keys(scope).length > 0 ? { scope } : {}),
+    ...(stepSize === undefined ? {} : { stepSize }),
+    ...(select === undefined ? {} : { select }),
+    ...(selectLayers === undefined ? {} : { selectLayers }),
+    ...(cacheFormat === undefined ? {} : { kvFormat: cacheFormat }),
     ...memoryOptions(settings),
   };
 }
@@ -166,6 +212,8 @@ function startTrace(
   session: Session,
   inputs: Inputs,
 ): Trace {
+  // What was loaded is in none of the inputs.
+  const start = session.byteOffset(session.length);
   return createTrace(file, {
     model: settings.model ?? "embedded",
     backend: model.backend.description,
@@ -174,7 +222,9 @@ function startTrace(
     select: session.select,
     selectLayers: session.select === "never" ? [] : session.selectLayers,
     inputs: inputs.names,
-  }, inputs.locate);
+  }, (startByte, endByte) => {
+    return startByte < start ? null : inputs.locate(startByte - start, endByte - start);
+  });
 }
 
 /** Reads everything; gives the seconds of work. */

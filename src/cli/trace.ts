@@ -9,9 +9,9 @@
  *
  * `start` and `end` are tokens of the sequence, `startByte` and `endByte` bytes of the input with
  * that index, as it was before invalid UTF-8 was replaced. A span that ends in another input says
- * so in `endInput`; one in the question or the answer has no bytes, and `input` is null. With a
- * selection per KV head there is a line for each, with its `kvHead`. A run that failed ends in a
- * line with `error`.
+ * so in `endInput`; one in the question, the answer or a loaded session has no bytes, and `input` is
+ * null. With a selection per KV head there is a line for each, with its `kvHead`. A run that failed
+ * ends in a line with `error`.
  *
  * @module
  */

@@ -7,16 +7,19 @@
 import type { Backend, BackendName } from "../backend/backend.ts";
 import { type BackendOptions, openBackend } from "../backend/open.ts";
 import { createRope } from "../reattention/rope.ts";
+import { fingerprint } from "../files/xx_hash.ts";
 import { readGgufTokenizer } from "../text/gguf_tokenizer.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import { answerMode, type Chat, createChat, endTokens } from "./chat.ts";
 import type { LlamaConfig } from "./config.ts";
+import { type ModelIdentity, watchWeights } from "./identity.ts";
 import { Llama } from "./llama.ts";
 import { type ModelSource, openModelFiles } from "./model_files.ts";
 import type { Profile } from "./profile.ts";
 import { Session } from "./session.ts";
+import type { RestoreSource } from "./session_file.ts";
 import type { OpenSpillFile } from "./session_memory.ts";
-import type { SessionOptions } from "./session_options.ts";
+import type { RestoreOptions, SessionOptions } from "./session_options.ts";
 import { loadWeights } from "./weights.ts";
 
 /**
@@ -53,6 +56,8 @@ export class Model implements Disposable {
   readonly weightBytes: number;
   /** The decoder itself, for those who bring their own loop. */
   readonly llama: Llama;
+  /** What ties the files of its sessions to it. */
+  readonly identity: ModelIdentity;
   /** How sessions spill into a folder; null where there are no files. */
   readonly openSpillFile: OpenSpillFile | null;
   readonly #ownsBackend: boolean;
@@ -70,6 +75,7 @@ export class Model implements Disposable {
       | "endTokens"
       | "weightBytes"
       | "llama"
+      | "identity"
       | "openSpillFile"
     >,
     ownsBackend: boolean,
@@ -83,6 +89,7 @@ export class Model implements Disposable {
     this.endTokens = parts.endTokens;
     this.weightBytes = parts.weightBytes;
     this.llama = parts.llama;
+    this.identity = parts.identity;
     this.openSpillFile = parts.openSpillFile;
     this.#ownsBackend = ownsBackend;
   }
@@ -94,6 +101,33 @@ export class Model implements Disposable {
    */
   session(options: SessionOptions = {}): Session {
     return new Session(this, options);
+  }
+
+  /**
+   * Goes on with a session that {@linkcode Session.save} kept: same tokens, to the last bit, as if it had never
+   * ended. The file is read once, straight through, and never held whole.
+   *
+   * @param source A path, a URL, or a source of bytes.
+   * @param options Where it is not to go on as it was.
+   * @throws {SessionFileError} If the file is damaged, of another model or backend, or no session's.
+   * @throws {OutOfMemoryError} If there is no room for its cache.
+   *
+   * @example Usage
+   * ```ts
+   * import { fromBlob, loadModel } from "../../mod.ts";
+   * import { equal } from "node:assert/strict";
+   *
+   * using model = await loadModel();
+   * using session = model.session();
+   * await session.prefill(model.tokenizer.encode("It was a dark and stormy night"));
+   * const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+   * const [blob] = await Promise.all([new Response(readable).blob(), session.save(writable)]);
+   * using restored = await model.restore(fromBlob(blob, "a session"));
+   * equal(restored.textOf(0, restored.length), "It was a dark and stormy night");
+   * ```
+   */
+  restore(source: RestoreSource, options: RestoreOptions = {}): Promise<Session> {
+    return Session.restore(this, source, options);
   }
 
   /** Frees the weights, and the backend if the model opened it. Dispose sessions first. */
@@ -160,10 +194,17 @@ export async function loadModel(
     const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
     try {
       const before = backend.byteLength;
-      const weights = await loadWeights(backend, files.tensors, config);
+      const watch = watchWeights();
+      const weights = await loadWeights(backend, files.tensors, config, watch);
       const weightBytes = backend.byteLength - before;
       const rope = createRope(config.ropeTheta, config.headDim, config.ropeScaling);
       const llama = new Llama(backend, config, weights, rope);
+      const identity = {
+        config,
+        tokenizer: files.tokenizerFingerprint ??
+          fingerprint(new TextEncoder().encode(JSON.stringify([found.json, found.config]))),
+        weights: watch.fingerprint(),
+      };
       return new Model(
         {
           name,
@@ -175,6 +216,7 @@ export async function loadModel(
           endTokens: ends,
           weightBytes,
           llama,
+          identity,
           openSpillFile: host?.createTemporaryFile ?? null,
         },
         ownsBackend,

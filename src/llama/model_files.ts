@@ -17,6 +17,7 @@ import { parseGgufSplit, readSplitGguf } from "../files/gguf_split.ts";
 import { parseJson } from "../files/json.ts";
 import { readSafetensors, readShardedSafetensors } from "../files/safetensors.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
+import { fingerprint } from "../files/xx_hash.ts";
 import { type ChatTemplate, findChatTemplate } from "./chat.ts";
 import { type LlamaConfig, parseGgufConfig, parseHfConfig } from "./config.ts";
 import { parseProfile, type Profile } from "./profile.ts";
@@ -36,6 +37,8 @@ export interface ModelFiles {
   readonly tensors: TensorTable;
   /** The parsed tokenizer.json; null where there is none. */
   readonly tokenizer: unknown;
+  /** Of the bytes of tokenizer.json; null where there is none. */
+  readonly tokenizerFingerprint: string | null;
   /** The parsed tokenizer_config.json; null where there is none. */
   readonly tokenizerConfig: unknown;
   /** Null where there is none: a base model. */
@@ -203,6 +206,7 @@ async function readModelFiles(
     config = parseHfConfig(json.value, json.name, generation?.value);
   }
   const profile = await readJson("reattention.json");
+  const tokenizer = await readJson("tokenizer.json", MAX_TOKENIZER_BYTES);
   const tokenizerConfig = (await readJson("tokenizer_config.json"))?.value ?? null;
   const jinja = await open("chat_template.jinja");
   const sources = new Set([...tensors.tensors.values()].map((tensor) => tensor.source));
@@ -210,7 +214,8 @@ async function readModelFiles(
     name: place.name,
     config,
     tensors,
-    tokenizer: (await readJson("tokenizer.json", MAX_TOKENIZER_BYTES))?.value ?? null,
+    tokenizer: tokenizer?.value ?? null,
+    tokenizerFingerprint: tokenizer?.fingerprint() ?? null,
     tokenizerConfig,
     chatTemplate: findChatTemplate({
       name: place.name,
@@ -261,9 +266,10 @@ function notThere(place: Place, what: string): never {
 async function readJsonFile(
   file: ByteSource,
   most: number,
-): Promise<{ name: string; value: unknown }> {
+): Promise<{ name: string; value: unknown; fingerprint: () => string }> {
   const bytes = await readConfigFile(file, most);
-  return { name: file.name, value: parseJson(bytes, { name: file.name }).value };
+  const { value } = parseJson(bytes, { name: file.name });
+  return { name: file.name, value, fingerprint: () => fingerprint(bytes) };
 }
 
 async function readConfigFile(file: ByteSource, most: number): Promise<Uint8Array> {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Backend, Tensor } from "../backend/backend.ts";
+import type { Backend, KvFormat, Tensor } from "../backend/backend.ts";
 import { checkScores } from "../backend/checks.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
@@ -13,11 +13,14 @@ import { type EncodedTokens, TokenEncoder } from "../text/token_encoder.ts";
 import { TokenLog } from "../text/token_log.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { type Chat, QUESTION_SEPARATOR } from "./chat.ts";
+import type { Identified } from "./identity.ts";
 import type { Llama } from "./llama.ts";
 import { completeQuestion, type Profile } from "./profile.ts";
 import { createSampler } from "./sampler.ts";
 import { resolveSelectLayers } from "./select_layers.ts";
 import { type StepPhase, toSpans } from "./selection_record.ts";
+import type { Turn } from "./session_header.ts";
+import { openSession, type RestoreSource, saveSession, type SaveTarget } from "./session_file.ts";
 import {
   assertRemembered,
   keptEnds,
@@ -31,13 +34,15 @@ import {
   defaultStepSize,
   type ForkOptions,
   type GenerateOptions,
+  restoredOptions,
+  type RestoreOptions,
   type SessionOptions,
   type SessionStats,
 } from "./session_options.ts";
 import { type StopRules, StopStrings } from "./stop_strings.ts";
 
 /** What a session needs of its model. */
-export interface SessionModel {
+export interface SessionModel extends Identified {
   readonly llama: Llama;
   readonly backend: Backend;
   readonly tokenizer: Tokenizer;
@@ -56,13 +61,6 @@ const ENCODE_UNITS = 1 << 16;
 
 /** UTF-16 units that are collected before they are encoded: how far reading lags behind writing. */
 const ENCODE_BATCH = 2048;
-
-/** Whose turn it is from some token on, in a conversation: the user's, or it is over with an answer. */
-interface Turn {
-  /** Index of a token; one that is forgotten ends the turn. */
-  readonly at: number;
-  readonly of: "user" | "answered";
-}
 
 /** Milliseconds of work after which timers and signals get a turn. */
 const BREATH_MILLISECONDS = 30;
@@ -86,6 +84,8 @@ export class Session implements Disposable {
   readonly select: "always" | "ask" | "never";
   /** The layers that do so then; ascending, the first layer is 0. */
   readonly selectLayers: readonly number[];
+  /** How keys and values are kept. */
+  readonly kvFormat: KvFormat;
 
   readonly #model: SessionModel;
   readonly #options: SessionOptions;
@@ -97,6 +97,7 @@ export class Session implements Disposable {
   #hiddenIsNewest = false;
   #turns: readonly Turn[] = []; // of a model with a chat template, ascending
   #encoder: TokenEncoder | null = null; // of the open writable
+  #saving = false;
   #lastBreath = performance.now();
   #steps = 0;
   #readTokens = 0;
@@ -104,7 +105,7 @@ export class Session implements Disposable {
   #largestScope = 0;
   readonly #seconds: Record<StepPhase, number> = { read: 0, question: 0, generate: 0 };
 
-  /** Made by {@linkcode Model.session} and {@linkcode Session.fork}. */
+  /** Made by {@linkcode Model.session}, {@linkcode Model.restore} and {@linkcode Session.fork}. */
   constructor(model: SessionModel, options: SessionOptions = {}, parent: Session | null = null) {
     const { llama, backend, profile } = model;
     const { config } = llama;
@@ -151,7 +152,33 @@ export class Session implements Disposable {
       this.#hidden[Symbol.dispose]();
       throw error;
     }
+    this.kvFormat = this.#cache.store.format;
     this.#toldForgotten = this.#cache.store.forgottenTokens;
+  }
+
+  /** See {@linkcode Model.restore}. */
+  static async restore(
+    model: SessionModel,
+    source: RestoreSource,
+    options: RestoreOptions = {},
+  ): Promise<Session> {
+    const file = await openSession(source, model);
+    try {
+      const session = new Session(model, restoredOptions(file.rules, options));
+      try {
+        await file.fill({ log: session.#log, cache: session.#cache });
+        const { store, length } = session.#cache;
+        assertRemembered("restore the session", store, session.scope, length);
+        session.#turns = file.turns;
+        session.#tellForgotten(file.forgottenTokens);
+        return session;
+      } catch (error) {
+        session[Symbol.dispose]();
+        throw error;
+      }
+    } finally {
+      await file.close();
+    }
   }
 
   /** Tokens in the sequence. */
@@ -388,6 +415,29 @@ export class Session implements Disposable {
   }
 
   /**
+   * Keeps the sequence in a file, from which {@linkcode Model.restore} goes on with it, to the last bit: what was
+   * read, its keys and values, the rules it was read by. A file at a path is replaced at once, when the new one is
+   * safe on the disk. Until it is done the session only reads; fork it to write on meanwhile.
+   *
+   * @param target A path, a `file:` URL, or a stream of bytes.
+   * @throws {TypeError} If the session's writable is open; a fork can be saved then.
+   * @throws {Error} If it cannot be written; an old file is as it was.
+   */
+  async save(target: SaveTarget): Promise<void> {
+    this.#assertNotWriting("save the session");
+    const { scope, stepSize, select, selectLayers, kvFormat } = this;
+    const { beyondTrainedLength = false, raw = false } = this.#options;
+    const rules = { scope, stepSize, select, selectLayers, kvFormat, beyondTrainedLength, raw };
+    this.#saving = true;
+    try {
+      const parts = { log: this.#log, cache: this.#cache };
+      await saveSession(target, this.#model, { rules, turns: this.#turnsNow() }, parts);
+    } finally {
+      this.#saving = false;
+    }
+  }
+
+  /**
    * Forgets all tokens from `length` on.
    *
    * @throws {RangeError} If `length` is not within the sequence, or the local tokens before it were
@@ -600,11 +650,15 @@ export class Session implements Disposable {
       this.#cache.truncate(this.#cache.length);
       this.#cache.reserve(count, spare);
     } finally {
-      const { store } = this.#cache;
-      const { forgottenTokens } = store;
-      if (forgottenTokens > this.#toldForgotten) this.#options.onForget?.(store.forgotten);
-      this.#toldForgotten = forgottenTokens;
+      this.#tellForgotten(this.#toldForgotten);
     }
+  }
+
+  /** Tells what was forgotten, if it is more than was known. */
+  #tellForgotten(known: number): void {
+    const { store } = this.#cache;
+    if (store.forgottenTokens > known) this.#options.onForget?.(store.forgotten);
+    this.#toldForgotten = store.forgottenTokens;
   }
 
   /** Gives timers and signals a turn now and then: steps follow one another without waiting. */
@@ -644,9 +698,11 @@ export class Session implements Disposable {
   }
 
   #assertNotWriting(attempt: string): void {
-    if (this.#encoder === null) return;
+    if (this.#encoder === null && !this.#saving) return;
     throw new TypeError(
-      `Cannot ${attempt}: the session's writable must be closed first, it is open; or fork the session`,
+      this.#saving
+        ? `Cannot ${attempt}: the session must be saved first, which it is just now; or fork the session`
+        : `Cannot ${attempt}: the session's writable must be closed first, it is open; or fork the session`,
     );
   }
 }

@@ -8,6 +8,7 @@ import type { KvFormat, SpillFile, TokenRange } from "../backend/backend.ts";
 import type { ScopeConfig } from "../reattention/scope.ts";
 import type { SamplerOptions } from "./sampler.ts";
 import type { SelectionRecord } from "./selection_record.ts";
+import type { SavedRules } from "./session_header.ts";
 
 /** How a session reads. */
 export interface SessionOptions {
@@ -61,6 +62,27 @@ export type ForkOptions = Pick<
   SessionOptions,
   "scope" | "select" | "selectLayers" | "beyondTrainedLength" | "onForget" | "onSelect"
 >;
+
+/**
+ * What a restored session may do differently; what is not given is as it was when it was saved, fields of `scope`
+ * too. With another scope the step is that scope's.
+ */
+export type RestoreOptions = Omit<SessionOptions, "kvFormat">;
+
+/** The options of a session that goes on by the rules it was saved with, but for what is said. */
+export function restoredOptions(saved: SavedRules, options: RestoreOptions): SessionOptions {
+  const stepSize = options.stepSize ?? (options.scope ? undefined : saved.stepSize);
+  return {
+    ...options,
+    scope: { ...saved.scope, ...options.scope },
+    ...(stepSize === undefined ? {} : { stepSize }),
+    select: options.select ?? saved.select,
+    selectLayers: options.selectLayers ?? saved.selectLayers,
+    kvFormat: saved.kvFormat,
+    beyondTrainedLength: options.beyondTrainedLength ?? saved.beyondTrainedLength,
+    raw: options.raw ?? saved.raw,
+  };
+}
 
 /** How tokens are generated. */
 export interface GenerateOptions extends SamplerOptions {

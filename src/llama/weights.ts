@@ -11,6 +11,7 @@ import type { TensorInfo, TensorTable } from "../files/tensor_table.ts";
 import { ARCHITECTURES, type LayerPart, tensorNames } from "./architectures.ts";
 import type { LlamaConfig } from "./config.ts";
 import { inHalfSplitOrder, pickHeads } from "./head_order.ts";
+import type { WeightWatch } from "./identity.ts";
 
 /** The weights of one layer; biases and norms of heads where the architecture has them. */
 export type LayerWeights = Parts<Weight>["layers"][number];
@@ -207,6 +208,7 @@ async function readTensor(tensor: TensorInfo, target: Uint8Array, offset: number
  * Loads a model's weights onto a backend. Everything is checked before the first byte is read; if a
  * read fails later, what was loaded is given back.
  *
+ * @param watch Sees every weight pass.
  * @throws {ModelFormatError} As {@linkcode findWeights}.
  * @throws {OutOfMemoryError} If they do not fit.
  */
@@ -214,11 +216,16 @@ export async function loadWeights(
   backend: Backend,
   table: TensorTable,
   config: LlamaConfig,
+  watch: WeightWatch | null = null,
 ): Promise<LlamaWeights> {
   const sources = findWeights(table, config);
   const loaded: Weight[] = [];
   const load = async (source: WeightSource): Promise<Weight> => {
-    const weight = await backend.weight(source);
+    const { byteLength, shape } = table.tensors.get(source.name)!;
+    // Some are a part of a tensor, whole rows of it.
+    const part = source.rows * source.cols / shape.reduce((product, size) => product * size, 1);
+    const watched = watch?.watch(source, byteLength * part);
+    const weight = await backend.weight(watched ?? source);
     loaded.push(weight);
     return weight;
   };

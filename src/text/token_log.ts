@@ -12,6 +12,9 @@ const CHUNK_LENGTH = 1 << 12;
 /** Tokens between two anchors at most: what `byteOffset` adds up at most. */
 const ANCHOR_DISTANCE = 1024;
 
+/** Numbers of an anchor in a file: index, byte offset, whether it is input. */
+export const ANCHOR_NUMBERS = 3;
+
 /** Where a token starts in the input, and whether those from it on are input at all. */
 interface Anchor {
   /** Index of the token in the sequence. */
@@ -196,6 +199,57 @@ export class TokenLog {
     fork.#length = this.#length;
     fork.#byteLength = this.#byteLength;
     return fork;
+  }
+
+  /** Known places in the input: what {@linkcode TokenLog.readAnchors} can give. */
+  get numAnchors(): number {
+    return this.#anchors.length;
+  }
+
+  /** out = the anchors from `start` on, f64[anchors, {@linkcode ANCHOR_NUMBERS}]. */
+  readAnchors(out: Float64Array, start: number): void {
+    for (let at = 0; at < out.length; at += ANCHOR_NUMBERS) {
+      const { index, byteOffset, isInput } = this.#anchors[start + at / ANCHOR_NUMBERS]!;
+      out.set([index, byteOffset, isInput ? 1 : 0], at);
+    }
+  }
+
+  /** Takes over tokens of a log that was kept; their places follow with {@linkcode TokenLog.restoreAnchors}. */
+  restoreTokens(tokens: Uint32Array): void {
+    for (let t = 0; t < tokens.length;) {
+      const at = this.#length % CHUNK_LENGTH;
+      if (at === 0) this.#chunks.push(new Uint32Array(CHUNK_LENGTH));
+      const count = Math.min(CHUNK_LENGTH - at, tokens.length - t);
+      this.#chunks.at(-1)!.set(tokens.subarray(t, t + count), at);
+      this.#length += count;
+      t += count;
+    }
+  }
+
+  /**
+   * Takes over anchors of a log that was kept, after all of its tokens.
+   *
+   * @param numbers As {@linkcode TokenLog.readAnchors} gives them.
+   * @param byteLength Bytes of input that the whole log covers.
+   * @throws {RangeError} If they do not follow one another within the log.
+   */
+  restoreAnchors(numbers: Float64Array, byteLength: number): void {
+    for (let at = 0; at < numbers.length; at += ANCHOR_NUMBERS) {
+      const last = this.#anchors.at(-1) ?? { index: -1, byteOffset: 0 };
+      const [index, byteOffset, isInput] = numbers.subarray(at, at + ANCHOR_NUMBERS);
+      const isPlace = Number.isSafeInteger(index) && index! > last.index &&
+        index! <= this.#length &&
+        Number.isSafeInteger(byteOffset) && byteOffset! >= last.byteOffset &&
+        byteOffset! <= byteLength && (isInput === 0 || isInput === 1);
+      if (!isPlace) {
+        throw new RangeError(
+          `Cannot restore a log: anchors must ascend within ${this.#length} tokens and ${byteLength} bytes, got ` +
+            `token ${index} at byte ${byteOffset}, kind ${isInput}, after token ${last.index} at byte ${last.byteOffset}`,
+        );
+      }
+      this.#anchors.push({ index: index!, byteOffset: byteOffset!, isInput: isInput === 1 });
+    }
+    this.#byteLength = byteLength;
   }
 
   #token(t: number): number {

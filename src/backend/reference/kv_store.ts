@@ -19,12 +19,16 @@ interface Chunk {
   owners: number;
 }
 
+/** Numbers in the order of the arrays; another order needs another name. */
+const LAYOUT_NAME = "plain 1";
+
 /** The reference backend's {@linkcode KvStore}. */
 export class ReferenceKvStore implements KvStore {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
   readonly bytesPerToken: number;
+  readonly layoutName: string = LAYOUT_NAME;
   readonly #chunks: Chunk[] = [];
   /** [numLayers][numKvHeads], of `i16`; set by the first tokens. */
   readonly #channels: KeyChannels[][] = [];
@@ -54,11 +58,16 @@ export class ReferenceKvStore implements KvStore {
   readonly forgotten = [];
 
   get byteLength(): number {
-    return this.#chunks.length * this.#chunkBytes;
+    return this.#chunks.length * this.chunkBytes;
   }
 
-  get #chunkBytes(): number {
+  get chunkBytes(): number {
     return this.chunkSize * this.bytesPerToken;
+  }
+
+  get channelBytes(): number {
+    const { numLayers, numKvHeads, headDim } = this.shape;
+    return this.format === "i16" ? numLayers * numKvHeads * headDim * 12 : 0;
   }
 
   get #valueFormat(): "f32" | "f16" {
@@ -68,9 +77,8 @@ export class ReferenceKvStore implements KvStore {
   reserve(length: number, spare = 0): void {
     const numChunks = Math.ceil(length / this.chunkSize);
     const added = Math.max(0, numChunks - this.#chunks.length);
-    const spareBytes = (Math.ceil((length + spare) / this.chunkSize) - numChunks) *
-      this.#chunkBytes;
-    this.#ledger.take(`${length} cached tokens`, added * this.#chunkBytes + spareBytes);
+    const spareBytes = (Math.ceil((length + spare) / this.chunkSize) - numChunks) * this.chunkBytes;
+    this.#ledger.take(`${length} cached tokens`, added * this.chunkBytes + spareBytes);
     this.#ledger.give(spareBytes);
     const { numLayers, numKvHeads, headDim } = this.shape;
     const size = this.chunkSize * numKvHeads * headDim;
@@ -103,6 +111,65 @@ export class ReferenceKvStore implements KvStore {
     }
     fork.#channels.push(...this.#channels);
     return fork;
+  }
+
+  readChannels(out: Uint8Array): void {
+    let at = 0;
+    for (const channels of this.#channels) {
+      for (const { centres, weights, inverses } of channels) {
+        for (const numbers of [centres, weights, inverses]) {
+          if (at === out.length) return; // in `f32` they are not used
+          out.set(bytesIn(numbers), at);
+          at += numbers.byteLength;
+        }
+      }
+    }
+  }
+
+  writeChannels(bytes: Uint8Array): void {
+    const { numLayers, numKvHeads, headDim } = this.shape;
+    if (bytes.length === 0) return;
+    let at = 0;
+    const next = () => {
+      const numbers = new Float32Array(headDim);
+      bytesIn(numbers).set(bytes.subarray(at, at += numbers.byteLength));
+      return numbers;
+    };
+    for (let layer = 0; layer < numLayers; layer++) {
+      this.#channels[layer] = Array.from({ length: numKvHeads }, () => {
+        return { centres: next(), weights: next(), inverses: next() };
+      });
+    }
+  }
+
+  hasChunk(index: number): boolean {
+    return index in this.#chunks;
+  }
+
+  readChunk(out: Uint8Array, index: number, tokens: number): void {
+    const { keys, values } = this.#at(index);
+    let at = 0;
+    for (const { data } of [...keys, ...values]) {
+      const size = data.byteLength / this.chunkSize;
+      out.set(bytesIn(data), at);
+      out.fill(0, at + tokens * size, at += data.byteLength);
+    }
+  }
+
+  writeChunk(index: number, _tokens: number, bytes: Uint8Array | null): void {
+    const { keys, values } = this.#at(index);
+    if (bytes === null) {
+      throw new TypeError("Cannot forget a chunk: the reference backend keeps all of them");
+    }
+    let at = 0;
+    for (const { data } of [...keys, ...values]) {
+      bytesIn(data).set(bytes.subarray(at, at += data.byteLength));
+    }
+  }
+
+  admit(length: number): void {
+    const added = Math.ceil(length / this.chunkSize) - this.#chunks.length;
+    this.#ledger.check(`${length} cached tokens`, added * this.chunkBytes);
   }
 
   /** Stores rows of keys and values at tokens from `start` on, which must be reserved. */
@@ -163,6 +230,14 @@ export class ReferenceKvStore implements KvStore {
     return rounded;
   }
 
+  #at(index: number): Chunk {
+    const chunk = this.#chunks[index];
+    if (chunk !== undefined) return chunk;
+    throw new RangeError(
+      `Cannot use a chunk: it must be one of ${this.#chunks.length}, got ${index}`,
+    );
+  }
+
   #chunk(t: number): Chunk {
     return this.#chunks[Math.floor(t / this.chunkSize)]!;
   }
@@ -176,14 +251,19 @@ export class ReferenceKvStore implements KvStore {
   #writable(index: number): Chunk {
     const chunk = this.#chunks[index]!;
     if (chunk.owners === 1) return chunk;
-    this.#ledger.take("a copy of a shared chunk", this.#chunkBytes);
+    this.#ledger.take("a copy of a shared chunk", this.chunkBytes);
     chunk.owners--;
     return this.#chunks[index] = copyOf(chunk);
   }
 
   #release(chunk: Chunk): void {
-    if (--chunk.owners === 0) this.#ledger.give(this.#chunkBytes);
+    if (--chunk.owners === 0) this.#ledger.give(this.chunkBytes);
   }
+}
+
+/** An array's bytes, in place. */
+function bytesIn({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 function copyOf(chunk: Chunk): Chunk {

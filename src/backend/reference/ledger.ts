@@ -25,6 +25,12 @@ export class Ledger {
    * @throws {OutOfMemoryError} If there would be too many; nothing has changed then.
    */
   take(what: string, bytes: number): void {
+    this.check(what, bytes);
+    this.#byteLength += bytes;
+  }
+
+  /** @throws {OutOfMemoryError} If {@linkcode Ledger.take} would. */
+  check(what: string, bytes: number): void {
     if (this.#byteLength + bytes > LIMIT_BYTES) {
       throw new OutOfMemoryError(
         `Cannot make room for ${what}: it needs ${bytes} bytes, but of the reference backend's ` +
@@ -35,7 +41,6 @@ export class Ledger {
         LIMIT_BYTES,
       );
     }
-    this.#byteLength += bytes;
   }
 
   /** Counts bytes that are no longer used. */

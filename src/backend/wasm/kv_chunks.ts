@@ -223,14 +223,19 @@ export class ChunkPool {
     this.#residentBytes -= this.spillableBytes;
   }
 
-  /** Reads some bytes of a layer's spilled values to a pointer in the layer's arena. */
-  readValues(chunk: Chunk, layer: number, from: number, ptr: number, bytes: number): void {
-    const target = new Uint8Array(bytes);
+  /** out = a layer's spilled values from byte `from` on; not shared memory. */
+  readSpilled(chunk: Chunk, layer: number, out: Uint8Array, from = 0): void {
     try {
-      this.#spill!.read(this.#offset(chunk.slot, layer) + from, target);
+      this.#spill!.read(this.#offset(chunk.slot, layer) + from, out);
     } catch (cause) {
       throw spillError("read spilled values of the KV cache", cause);
     }
+  }
+
+  /** Reads some bytes of a layer's spilled values to a pointer in the layer's arena. */
+  readValues(chunk: Chunk, layer: number, from: number, ptr: number, bytes: number): void {
+    const target = new Uint8Array(bytes);
+    this.readSpilled(chunk, layer, target, from);
     this.homes[layer]!.memory.u8.set(target, ptr);
   }
 

@@ -13,22 +13,29 @@ import type {
   KvStoreOptions,
   TokenRange,
 } from "../backend.ts";
-import { channelsOf, plainChannels } from "../key_channels.ts";
+import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
+import { centreChannels } from "./kv_channels.ts";
 import { type Block, type Chunk, type ChunkHolder, ChunkPool } from "./kv_chunks.ts";
+import { assertKept, forgottenRanges, withoutForgotten } from "./kv_forgotten.ts";
+import { clearRows, contentBytes, readContents, writeContents } from "./kv_contents.ts";
 import type { Machine } from "./machine.ts";
 import type { Frame } from "./memory.ts";
 
 /** What precedes a layer's channels: its record, and room for their alignment. */
 const RECORD_BYTES = 64;
 
+/** The layout of asm/kv_layout.ts, layer by layer; another one needs another name. */
+const LAYOUT_NAME = "planes 1";
+
 /** The wasm backend's {@linkcode KvStore}. */
 export class WasmKvStore implements KvStore, ChunkHolder {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
+  readonly layoutName: string = LAYOUT_NAME;
   readonly arenas: Arenas;
   /** Vectors of four in a head. */
   readonly quads: number;
@@ -108,16 +115,7 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   }
 
   get forgotten(): readonly TokenRange[] {
-    const ranges: { readonly start: number; end: number }[] = [];
-    if (this.#forgottenChunks === 0) return ranges;
-    this.#chunks.forEach((chunk, i) => {
-      if (chunk !== null) return;
-      const start = i * this.chunkSize;
-      const last = ranges.at(-1);
-      if (last?.end === start) last.end += this.chunkSize;
-      else ranges.push({ start, end: start + this.chunkSize });
-    });
-    return ranges;
+    return this.#forgottenChunks === 0 ? [] : forgottenRanges(this.#chunks, this.chunkSize);
   }
 
   /** Whether values may be elsewhere than in memory. */
@@ -204,6 +202,74 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     return fork;
   }
 
+  get channelBytes(): number {
+    return this.shape.numLayers * this.#layerChannelBytes;
+  }
+
+  get chunkBytes(): number {
+    return contentBytes(this);
+  }
+
+  readChannels(out: Uint8Array): void {
+    const bytes = this.#layerChannelBytes;
+    this.#pool.homes.forEach(({ memory }, layer) => {
+      const from = this.channels(layer);
+      out.set(memory.u8.subarray(from, from + bytes), layer * bytes);
+    });
+  }
+
+  writeChannels(bytes: Uint8Array): void {
+    const size = this.#layerChannelBytes;
+    this.#pool.homes.forEach(({ memory }, layer) => {
+      memory.u8.set(bytes.subarray(layer * size, (layer + 1) * size), this.channels(layer));
+    });
+  }
+
+  hasChunk(index: number): boolean {
+    return Boolean(this.#chunks[index]);
+  }
+
+  readChunk(out: Uint8Array, index: number, tokens: number): void {
+    const chunk = this.#chunks[index];
+    if (!chunk) {
+      throw new RangeError(
+        `Cannot read a chunk: it must be one of the ${this.#chunks.length} reserved and not forgotten, got ${index}`,
+      );
+    }
+    readContents(out, this.#pool, chunk, this);
+    // What was there before, of this sequence or of another, is nobody's business.
+    if (tokens < this.chunkSize) clearRows(out, this, tokens);
+  }
+
+  writeChunk(index: number, tokens: number, bytes: Uint8Array | null): void {
+    const chunk = this.#chunks[index];
+    if (bytes === null && index === this.#chunks.length) {
+      this.#chunks.push(null);
+      this.#forgottenChunks++;
+    } else if (bytes !== null && chunk?.owners === 1 && chunk.slot < 0) {
+      writeContents(this.#pool, chunk, bytes, this);
+    } else {
+      throw new RangeError(
+        `Cannot write a chunk: it must be one of the ${this.#chunks.length} reserved and in memory, or the next ` +
+          `to be forgotten, got ${index}`,
+      );
+    }
+    this.#length = Math.max(this.#length, index * this.chunkSize + tokens);
+  }
+
+  admit(length: number): void {
+    this.#check("admit", length, Infinity);
+    const { chunkSize } = this;
+    const missing = Math.ceil(length / chunkSize) - this.#chunks.length;
+    // As it will be when the last of them is reserved.
+    const [start, end] = this.#middle(length - (length % chunkSize || Math.min(chunkSize, length)));
+    const leaving = Math.max(0, end - Math.max(start, this.#chunks.length));
+    const { chunkBytes, spillableBytes } = this.#pool;
+    const yielded = this.#forgets ? chunkBytes : this.#pool.spills ? spillableBytes : 0;
+    const bytes = missing * chunkBytes - leaving * yielded;
+    if (!this.#canYield(bytes)) this.#pool.refuse(`${length} tokens`, missing, this.#forgets);
+  }
+
   holds(index: number, chunk: Chunk): boolean {
     return this.#chunks[index] === chunk;
   }
@@ -221,20 +287,9 @@ export class WasmKvStore implements KvStore, ChunkHolder {
 
   /** Runs of tokens, u32[runs][start, end], without those that were forgotten. */
   withoutForgotten(runs: Uint32Array): Uint32Array {
-    if (this.#forgottenChunks === 0) return runs;
-    const { chunkSize } = this;
-    const there: number[] = [];
-    for (let i = 0; i < runs.length; i += 2) {
-      for (let t = runs[i]!; t < runs[i + 1]!;) {
-        const stop = Math.min(runs[i + 1]!, t - t % chunkSize + chunkSize);
-        if (this.#chunks[Math.floor(t / chunkSize)] !== null) {
-          if (t > runs[i]! && there.at(-1) === t) there[there.length - 1] = stop;
-          else there.push(t, stop);
-        }
-        t = stop;
-      }
-    }
-    return Uint32Array.from(there);
+    return this.#forgottenChunks === 0
+      ? runs
+      : withoutForgotten(runs, this.#chunks, this.chunkSize);
   }
 
   /** A layer's part of the chunk that a token is in; null if it was forgotten. The token must be reserved. */
@@ -272,7 +327,7 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     const scratch = frame.take(this.quads * 16, "a key");
     const [keys, values] = [lend(frame, key, home), lend(frame, value, home)];
     const [layout, channels] = [this.layout(layer), this.channels(layer)];
-    if (start === 0 && this.format === "i16") this.#centre(layer, keys);
+    if (start === 0 && this.format === "i16") centreChannels(memory.f32, channels, keys, this);
     for (let r = 0; r < keys.rows;) {
       const row = (start + r) % this.chunkSize;
       const count = Math.min(keys.rows - r, this.chunkSize - row);
@@ -318,12 +373,7 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   /** @throws {RangeError} If tokens that every call reads were forgotten. */
   checkKept(verb: string, start: number, end: number): void {
     if (this.#forgottenChunks === 0) return;
-    for (let t = start; t < end; t += this.chunkSize - t % this.chunkSize) {
-      if (this.#chunks[Math.floor(t / this.chunkSize)] !== null) continue;
-      throw new RangeError(
-        `Cannot ${verb}: tokens [${start}, ${end}) must be there, but token ${t} was forgotten`,
-      );
-    }
+    assertKept(verb, start, end, this.#chunks, this.chunkSize);
   }
 
   [Symbol.dispose](): void {
@@ -331,24 +381,6 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     if (!this.#disposed) this.#freeLayouts();
     this.#pool.holders.delete(this);
     this.#disposed = true;
-  }
-
-  /** Sets a layer's channels by its first keys. */
-  #centre(layer: number, key: WasmTensor): void {
-    const { numKvHeads, headDim } = this.shape;
-    const { f32 } = this.home(layer).memory;
-    const width = 4 * this.quads;
-    for (let head = 0; head < numKvHeads; head++) {
-      const rows = Array.from({ length: key.rows }, (_, r) => {
-        const at = (key.ptr + r * key.stride) / 4 + head * headDim;
-        return f32.subarray(at, at + headDim);
-      });
-      const { centres, weights, inverses } = channelsOf(rows, headDim);
-      const at = this.channels(layer) / 4 + head * 3 * width;
-      f32.set(centres, at);
-      f32.set(weights, at + width);
-      f32.set(inverses, at + 2 * width);
-    }
   }
 
   /**
@@ -385,6 +417,11 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     );
   }
 
+  /** What a layer's channels are, of all KV heads. */
+  get #layerChannelBytes(): number {
+    return this.shape.numKvHeads * this.quads * 48;
+  }
+
   /** @throws {RangeError} If the partial chunk at the end of `length` tokens was forgotten. */
   #checkLast(verb: string, length: number): void {
     const { chunkSize } = this;
@@ -397,10 +434,10 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   }
 
   /** The chunks between the ends that stay. */
-  #middle(): readonly [start: number, end: number] {
+  #middle(length = this.#length): readonly [start: number, end: number] {
     const { first, last } = this.#keep;
     const start = Math.ceil(first / this.chunkSize);
-    return [start, Math.floor((this.#length - Math.min(this.#length, last)) / this.chunkSize)];
+    return [start, Math.floor((length - Math.min(length, last)) / this.chunkSize)];
   }
 
   /** Whether there is room for so many bytes, or could be. */
