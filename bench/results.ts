@@ -8,19 +8,16 @@ import { writeFile } from "node:fs/promises";
 import process from "node:process";
 import { bun, DENO, run } from "../scripts/tools.ts";
 
-const KERNELS = ["--threads", "1,2", "--only", "matmul,scan,attend,forward,stream"];
-/** One thread, as for the peers; in two formats. */
-const MODELS = [
-  "--threads",
-  "1",
-  "--only",
-  "model",
-  "--model",
-  "Llama-3.2-1B:q8_0,Llama-3.2-1B:q4_0",
+/** One thread beside one thread of the peers; then what two gain over one. */
+const PASSES: readonly (readonly string[])[] = [
+  ["--threads", "1", "--only", "matmul,scan,attend"],
+  ["--threads", "1,2", "--only", "forward,stream"],
+  ["--threads", "1", "--only", "model", "--model", "Llama-3.2-1B:q8_0,Llama-3.2-1B:q4_0"],
+  ["--threads", "2", "--only", "model", "--model", "Llama-3.2-1B:q8_0", "--no-peers"],
 ];
 
 const given = process.argv.slice(2);
-const passes = given.length > 0 ? [given] : [KERNELS, MODELS];
+const passes = given.length > 0 ? [given] : PASSES;
 const runtimes: readonly (readonly [string, readonly string[]])[] = [
   [DENO, ["run", "-A", "bench/main.ts"]],
   [await bun(), ["bench/main.ts"]],

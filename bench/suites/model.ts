@@ -68,7 +68,8 @@ export async function* modelSuite(settings: Settings): AsyncGenerator<Contest | 
     for (const threads of settings.threads) {
       using machines = await openMachines(threads);
       yield* here(settings, machines, { path, shape, format, threads });
-      if (!settings.peers) continue;
+      // The page does not know who opened it: once is enough.
+      if (!settings.peers || "Bun" in globalThis) continue;
       try {
         yield* inChromium(settings, { path, shape, format, threads });
       } catch (error) {
