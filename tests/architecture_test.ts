@@ -68,10 +68,12 @@ const RULES: readonly Rule[] = [
     from: "src/system/",
     may: ["src/system/", "src/files/byte_source.ts", "src/errors.ts", "node:"],
   },
+  { from: "src/eval/", may: ["src/eval/", "src/backend/open.ts", ...llama] },
   {
     from: "src/cli/",
     may: [
       "src/cli/",
+      "src/eval/",
       "src/system/",
       "src/backend/open.ts",
       "src/backend/kv_bytes.ts",
