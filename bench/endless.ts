@@ -19,6 +19,8 @@ const { values: flags } = parseArgs({
     lengths: { type: "string", default: "16K,64K,256K,1M" },
     seed: { type: "string", default: "1" },
     select: { type: "string", default: "ask" },
+    selector: { type: "string", default: "exact" },
+    "select-layers": { type: "string" },
     "cache-bytes": { type: "string" },
     "memory-limit": { type: "string", default: "4G" },
     spill: { type: "string" },
@@ -61,13 +63,20 @@ using backend = await openBackend("wasm", {
   ...flags.threads === undefined ? {} : { threads: Number(flags.threads) },
 });
 using model = await loadModel(undefined, { backend });
+const layers = flags["select-layers"];
 using session = model.session({
-  select: flags.select as "ask" | "always",
+  select: flags.select as "ask" | "always" | "never",
+  scope: { selector: flags.selector as "exact" | "blockmax" },
+  ...layers === undefined
+    ? {}
+    : { selectLayers: layers === "all" ? layers : layers.split(",").map(Number) },
+  ...flags["cache-bytes"] === undefined ? {} : { cacheBytes: size(flags["cache-bytes"], 1024) },
+  ...flags.spill === undefined ? {} : { spill: flags.spill },
 });
 const writer = session.writable().getWriter();
 const runtime = "Deno" in globalThis ? "Deno" : "Bun" in globalThis ? "Bun" : "Node";
 if (!flags.json) {
-  console.log(`${runtime}, ${backend.description}, selection ${flags.select}`);
+  console.log(`${runtime}, ${backend.description}, selection ${flags.select}, ${flags.selector}`);
   console.log(
     "    tokens  tokens/s here   overall  first text  question  right  memory MiB  spilled",
   );
@@ -121,6 +130,9 @@ async function ask({ facts }: Stop): Promise<void> {
   const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const row = {
     runtime,
+    selector: `${flags.select}, ${flags.selector}${
+      layers === undefined ? "" : `, layers ${layers}`
+    }`,
     tokens: session.length,
     tokensPerSecondHere: (session.length - lastLength) / (reading - lastReading) * 1000,
     tokensPerSecond: session.length / reading * 1000,
@@ -129,6 +141,8 @@ async function ask({ facts }: Stop): Promise<void> {
     right: here,
     of: facts.length,
     peakMemoryBytes: peakMemoryBytes(),
+    cacheBytes: session.stats.cacheBytes,
+    spilledTokens: session.stats.spilledTokens,
   };
   if (flags.json) return console.log(JSON.stringify(row));
   console.log([
@@ -139,5 +153,6 @@ async function ask({ facts }: Stop): Promise<void> {
     `${row.questionSeconds.toFixed(2)} s`.padStart(9),
     `${here} of ${facts.length}`.padStart(6),
     Math.round(row.peakMemoryBytes / 2 ** 20).toLocaleString("en-US").padStart(11),
+    row.spilledTokens.toLocaleString("en-US").padStart(11),
   ].join(" "));
 }

@@ -8,8 +8,8 @@
  *     bun bench/main.ts --json                     # a line of JSON for each result and peer
  *     node bench/main.ts --markdown                # Node 24 or newer
  *
- * `--match a,b` runs what has all of these in its name, `--no-peers` leaves the others out,
- * `--rounds` and `--sample-ms` say how long it takes, `--models` where synthetic models are kept.
+ * `--match a,b` runs what has all of these in its name, `--skip a,b` leaves out what has one of them,
+ * `--no-peers` leaves the others out, `--rounds` and `--sample-ms` say how long it takes, `--models` where synthetic models are kept.
  *
  * Peers are no dependencies of the package: `deno run -A bench/install_peers.ts` brings them.
  */
@@ -55,6 +55,7 @@ const { values: flags } = parseArgs({
   options: {
     only: { type: "string", default: DEFAULT_GROUPS.join() },
     match: { type: "string", default: "" },
+    skip: { type: "string", default: "" },
     threads: { type: "string", default: "1" },
     rounds: { type: "string", default: "5" },
     "sample-ms": { type: "string", default: "20" },
@@ -81,7 +82,9 @@ const settings: Settings = {
   peers: !flags["no-peers"],
   models: list(flags.model),
   modelFolder: flags.models,
-  wants: (name) => list(flags.match).every((part) => name.includes(part)),
+  wants: (name) =>
+    list(flags.match).every((part) => name.includes(part)) &&
+    !list(flags.skip).some((part) => name.includes(part)),
 };
 const effort = {
   rounds: count("--rounds", flags.rounds),

@@ -8,24 +8,28 @@ import { writeFile } from "node:fs/promises";
 import process from "node:process";
 import { bun, DENO, run } from "../scripts/tools.ts";
 
+/** One page for both runtimes. */
+const IN_CHROMIUM = "--threads 1 --only model --match Chromium";
+
 /** One thread beside one thread of the peers; then what two gain over one. */
-const PASSES: readonly (readonly string[])[] = [
-  ["--threads", "1", "--only", "matmul,scan,attend"],
-  ["--threads", "1,2", "--only", "forward,stream"],
-  ["--threads", "1", "--only", "model", "--model", "Llama-3.2-1B:q8_0,Llama-3.2-1B:q4_0"],
-  ["--threads", "2", "--only", "model", "--model", "Llama-3.2-1B:q8_0", "--no-peers"],
+const PASSES: readonly string[] = [
+  "--threads 1 --only matmul,scan,attend",
+  "--threads 1,2 --only forward,stream",
+  "--threads 1 --only model --skip Chromium --model Llama-3.2-1B:q8_0,Llama-3.2-1B:q4_0",
+  "--threads 2 --only model --skip Chromium --no-peers",
+  IN_CHROMIUM,
 ];
 
 const given = process.argv.slice(2);
-const passes = given.length > 0 ? [given] : PASSES;
+const passes = given.length > 0 ? [given.join(" ")] : PASSES;
 const runtimes: readonly (readonly [string, readonly string[]])[] = [
   [DENO, ["run", "-A", "bench/main.ts"]],
   [await bun(), ["bench/main.ts"]],
 ];
 const sections: string[] = [];
-for (const args of passes) {
-  for (const [command, before] of runtimes) {
-    const { code, output } = await run(command, [...before, ...args, "--markdown"]);
+for (const pass of passes) {
+  for (const [command, before] of pass === IN_CHROMIUM ? runtimes.slice(0, 1) : runtimes) {
+    const { code, output } = await run(command, [...before, ...pass.split(" "), "--markdown"]);
     // What is left out goes to standard error and stands in the section as well.
     sections.push(output.slice(output.indexOf("## ")));
     if (code !== 0) process.exitCode = code;

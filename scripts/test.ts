@@ -17,15 +17,20 @@ const total: Counts = { passed: 0, failed: 0, skipped: 0 };
 const skips = new Set<string>();
 let broken = false;
 
-/** Runs one runner and adds up what its closing lines say. */
+/** Runs one runner and adds up what its closing lines say. `after` is what to wait for before its output is shown. */
 async function suite(
   name: string,
   command: string,
   args: readonly string[],
   patterns: Readonly<Record<keyof Counts, RegExp>>,
+  after?: Promise<void>,
 ): Promise<void> {
-  console.log(`\n== ${name} ==`);
-  const { code, output } = await run(command, [...args, ...files]);
+  if (after === undefined) console.log(`\n== ${name} ==`);
+  const { code, output } = await run(command, [...args, ...files], { quiet: after !== undefined });
+  if (after !== undefined) {
+    await after;
+    console.log(`\n== ${name} ==\n${output}`);
+  }
   const counts = { passed: 0, failed: 0, skipped: 0 };
   for (const key of ["passed", "failed", "skipped"] as const) {
     counts[key] = Number([...output.matchAll(patterns[key])].at(-1)?.[1] ?? 0);
@@ -39,16 +44,18 @@ async function suite(
   }
 }
 
-await suite("Deno", DENO, ["test", "-A", "--frozen"], {
+const bunPath = await bun();
+// Side by side: much of a test waits, or has one thread.
+const inDeno = suite("Deno", DENO, ["test", "-A", "--frozen"], {
   passed: /(\d+) passed/g,
   failed: /(\d+) failed/g,
   skipped: /(\d+) ignored/g,
 });
-await suite("Bun", await bun(), ["test", "--timeout", "300000"], {
+await suite("Bun", bunPath, ["test", "--timeout", "300000"], {
   passed: /^\s*(\d+) pass$/gm,
   failed: /^\s*(\d+) fail$/gm,
   skipped: /^\s*(\d+) skip$/gm,
-});
+}, inDeno);
 
 if (!existsSync(`${ROOT}../shared`)) {
   skips.add(
