@@ -6,7 +6,6 @@
  *     deno run -A bench/selectors.ts book.txt --model path/to/model --length 65536 --needles 0 --scored 4096
  */
 import { readFileSync } from "node:fs";
-import process from "node:process";
 import { parseArgs } from "node:util";
 import { loadModel, openBackend } from "../mod.ts";
 import { createNeedles, writeHaystack } from "../src/cli/haystack.ts";
