@@ -34,11 +34,12 @@ if (count === null || !(flags.shape in SHAPES)) {
       `be given, got ${flags.shape} and ${flags.tokens}`,
   );
 }
-const LENGTH = Number(count[1]) * 1024 ** " KM".indexOf(count[2] || " ");
 const { numHeads, numKvHeads, headDim, ropeTheta } = SHAPES[flags.shape as ShapeName];
 const shape = { numLayers: 1, numHeads, numKvHeads, headDim };
 const KEY_COLS = numKvHeads * headDim;
 const STEP = 512;
+/** 1M are 1,000,000, in whole steps. */
+const LENGTH = Math.floor(Number(count[1]) * 1000 ** " KM".indexOf(count[2] || " ") / STEP) * STEP;
 /** Tokens that share a direction. */
 const STRETCH = 64;
 /** The paper's rule, and its sizes. */

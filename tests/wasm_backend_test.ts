@@ -292,6 +292,49 @@ test("pointers above 2 GiB are as good as those below", async () => {
   deepEqual(await computeAll(high), await computeAll(low));
 });
 
+test("weights and caches go on where one memory of 4 GiB ends", async () => {
+  using backend = await openBackend("wasm", { threads: 1, memoryLimit: 13 * 2 ** 30 });
+  const { byteLength } = backend;
+  // 3 x 1.6 GB, of which nothing but the first rows is touched.
+  using store = backend.kvStore({ numLayers: 3, numHeads: 2, numKvHeads: 2, headDim: 128 });
+  store.reserve(1_550_000);
+  ok(store.byteLength > 2 ** 32 + 2 ** 28, `${store.byteLength} bytes`);
+  ok(backend.byteLength - byteLength >= store.byteLength);
+  throws(
+    () => store.reserve(4_200_000),
+    /a layer's must be in one memory of at most 4294901760; keep the cache/,
+  );
+  for (let layer = 0; layer < 3; layer++) {
+    append(
+      backend,
+      store,
+      layer,
+      0,
+      uniform(layer + 1, 20 * 256),
+      uniform(layer + 9, 20 * 256),
+      20,
+    );
+  }
+  const bytes = new Uint8Array(store.chunkBytes);
+  store.readChunk(bytes, 0, 20);
+  using small = backend.kvStore(store.shape);
+  small.reserve(20);
+  for (let layer = 0; layer < 3; layer++) {
+    append(
+      backend,
+      small,
+      layer,
+      0,
+      uniform(layer + 1, 20 * 256),
+      uniform(layer + 9, 20 * 256),
+      20,
+    );
+  }
+  const same = new Uint8Array(small.chunkBytes);
+  small.readChunk(same, 0, 20);
+  deepEqual(bytes, same);
+});
+
 // --- memory ---
 
 test("what is given back is held no longer, and is given out again", async () => {

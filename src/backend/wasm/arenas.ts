@@ -13,37 +13,29 @@ import type { Budget, Frame } from "./memory.ts";
 const HEADROOM_SHARE = 16;
 const HEADROOM_BYTES = 64 << 20;
 
-/** Opens arenas as they are needed. */
+/** The arenas of a backend, and what goes where. */
 export class Arenas implements Disposable {
   /** Where tensors and small weights are. */
   readonly first: Machine;
   /** What all may hold together. */
   readonly budget: Budget;
-  readonly #all: Machine[];
-  readonly #open: (number: number) => Machine | null;
-  readonly #arenaBytes: number;
+  /** In the order in which they are filled. */
+  readonly all: readonly Machine[];
+  /** What one can grow to. */
+  readonly arenaBytes: number;
 
-  /**
-   * @param open Makes the arena of that number; null if there cannot be another.
-   * @param arenaBytes What one can grow to.
-   */
-  constructor(first: Machine, open: (number: number) => Machine | null, arenaBytes: number) {
-    this.first = first;
-    this.budget = first.memory.budget;
-    this.#all = [first];
-    this.#open = open;
-    this.#arenaBytes = arenaBytes;
-  }
-
-  /** Those that are open. */
-  get all(): readonly Machine[] {
-    return this.#all;
+  /** @param all At least one. */
+  constructor(all: readonly [Machine, ...Machine[]], arenaBytes: number) {
+    this.first = all[0];
+    this.budget = this.first.memory.budget;
+    this.all = all;
+    this.arenaBytes = arenaBytes;
   }
 
   /** Whether there is room for blocks that stay, and for what verbs need besides. */
   hasRoom(blocks: ReadonlyMap<Machine, readonly number[]>): boolean {
     const { limitBytes, heldBytes } = this.budget;
-    const least = Math.min(this.#arenaBytes, limitBytes);
+    const least = Math.min(this.arenaBytes, limitBytes);
     const headroom = Math.min(HEADROOM_BYTES, least / HEADROOM_SHARE);
     let growth = 0;
     for (const [{ memory }, sizes] of blocks) growth += memory.growthFor([...sizes, headroom]);
@@ -52,11 +44,7 @@ export class Arenas implements Disposable {
 
   /** The arena for a block that may lie anywhere: the first that has room; the very first if none has. */
   forBlock(bytes: number): Machine {
-    const fits = (machine: Machine) => this.hasRoom(new Map([[machine, [bytes]]]));
-    const found = this.#all.find(fits);
-    if (found !== undefined) return found;
-    const opened = bytes <= this.#arenaBytes ? this.#more() : null;
-    return opened !== null && fits(opened) ? opened : this.first;
+    return this.all.find((machine) => this.hasRoom(new Map([[machine, [bytes]]]))) ?? this.first;
   }
 
   /**
@@ -64,31 +52,21 @@ export class Arenas implements Disposable {
    * arenas fill alike.
    */
   forLayers(count: number): Machine[] {
-    const { limitBytes } = this.budget;
-    // One more, since the first has weights too.
-    const wanted = Math.min(count + 1, Math.ceil(limitBytes / this.#arenaBytes));
-    while (this.#all.length < wanted && this.#more() !== null);
-    const layers = this.#all.map(() => 0);
-    const room = this.#all.map(({ memory }) => memory.limitBytes - memory.usedBytes);
+    const layers = this.all.map(() => 0);
+    const room = this.all.map(({ memory }) => memory.limitBytes - memory.usedBytes);
     return Array.from({ length: count }, () => {
       let best = 0;
       for (let i = 1; i < room.length; i++) {
         if (room[i]! / (layers[i]! + 1) > room[best]! / (layers[best]! + 1)) best = i;
       }
       layers[best]!++;
-      return this.#all[best]!;
+      return this.all[best]!;
     });
   }
 
   [Symbol.dispose](): void {
-    for (const { rotary } of this.#all) rotary[Symbol.dispose]();
+    for (const { rotary } of this.all) rotary[Symbol.dispose]();
     this.first.crew[Symbol.dispose]();
-  }
-
-  #more(): Machine | null {
-    const machine = this.#open(this.#all.length);
-    if (machine !== null) this.#all.push(machine);
-    return machine;
   }
 }
 

@@ -33,9 +33,9 @@ import {
 import { MAX_THREADS } from "./job.ts";
 import { WasmKvStore } from "./kv_store.ts";
 import type { Machine } from "./machine.ts";
-import { FORMATS } from "./memory.ts";
+import { FORMATS, MAX_MEMORY_BYTES } from "./memory.ts";
 import { multiply } from "./multiply.ts";
-import { ARENA_BYTES, type Internals, openArenas } from "./open_arenas.ts";
+import { type Internals, openArenas } from "./open_arenas.ts";
 import { isQuantised, unpackQuantised } from "./quantised.ts";
 import { select, WasmSelection } from "./select.ts";
 import { findWorkerHost } from "./threads.ts";
@@ -52,7 +52,7 @@ export async function openWasmBackend(
   internals: Internals = {},
 ): Promise<Backend> {
   const host = await findWorkerHost();
-  const { threads = host?.cores ?? 1, memoryLimit = ARENA_BYTES } = options;
+  const { threads = host?.cores ?? 1, memoryLimit = MAX_MEMORY_BYTES } = options;
   if (!Number.isSafeInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw new RangeError(
       `Cannot open the wasm backend: threads must be an integer from 1 to ${MAX_THREADS}, got ${threads}`,

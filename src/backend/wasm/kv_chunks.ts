@@ -136,12 +136,17 @@ export class ChunkPool {
       ...this.holders.size > 1 ? ["dispose of forks"] : [],
       forgets ? "use a smaller scope or shorter steps" : "or read a shorter text",
     ];
+    const held = own
+      ? `the cache holds ${this.#residentBytes} of the ${this.#ceiling} that it may`
+      : `the wasm backend holds ${usedBytes} of the ${limitBytes} that it can`;
+    const { arenaBytes } = this.#arenas;
+    const layerBytes = bytes / this.homes.length;
+    const layer = this.homes.some(({ memory }) => arenaBytes - memory.usedBytes < layerBytes)
+      ? `, where a layer's must be in one memory of at most ${arenaBytes}`
+      : "";
     throw new OutOfMemoryError(
       `Cannot make room for ${tokens} in the KV cache: they need ${bytes} bytes more, and ` +
-        (own
-          ? `the cache holds ${this.#residentBytes} of the ${this.#ceiling} that it may`
-          : `the wasm backend holds ${usedBytes} of the ${limitBytes} that it can`) +
-        `; ${advice.join(", ")}`,
+        `${held}${own || limitBytes <= arenaBytes ? "" : layer}; ${advice.join(", ")}`,
       bytes,
       own ? this.#ceiling : limitBytes,
     );

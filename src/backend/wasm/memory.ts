@@ -15,6 +15,9 @@ const ALIGNMENT = 64;
 /** All but the last page of 4 GiB, so that the end of a block is a pointer too. */
 const MAX_PAGES = 65535;
 
+/** What one memory can grow to, in bytes. */
+export const MAX_MEMORY_BYTES: number = MAX_PAGES * PAGE_BYTES;
+
 /** What the kernels call the formats: `Format` in asm/convert.ts, `Quantised` in asm/quantised.ts. */
 export const FORMATS = {
   f32: 0,

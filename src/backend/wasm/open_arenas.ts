@@ -13,13 +13,10 @@ import {
 } from "../../../wasm/loader.ts";
 import { Arenas } from "./arenas.ts";
 import type { Machine } from "./machine.ts";
-import { Budget, createMemory, Memory, PAGE_BYTES } from "./memory.ts";
+import { Budget, createMemory, MAX_MEMORY_BYTES, Memory } from "./memory.ts";
 import { type ByteDots, probeByteDots } from "./quantised.ts";
 import { RotaryTables } from "./rotary.ts";
 import { Crew, type WorkerHost } from "./threads.ts";
-
-/** What one WebAssembly memory can grow to. */
-export const ARENA_BYTES = 2 ** 32;
 
 /** What only tests choose. */
 export interface Internals {
@@ -29,13 +26,16 @@ export interface Internals {
   readonly arenaBytes?: number;
 }
 
-/** The first arena, and how to open more of its kind. */
+/**
+ * As many arenas as the limit allows. All at once, since a memory costs address space until it grows, and workers
+ * that were started before one was there would have to go and come again.
+ */
 export async function openArenas(
   given: WebAssembly.Module | undefined,
   host: WorkerHost | null,
   wanted: number,
   limitBytes: number,
-  { dots, arenaBytes = ARENA_BYTES }: Internals,
+  { dots, arenaBytes = MAX_MEMORY_BYTES }: Internals,
 ): Promise<Arenas> {
   const threads = host === null ? 1 : wanted;
   // A module that was compiled elsewhere may be of either kind; only trying tells.
@@ -62,8 +62,13 @@ export async function openArenas(
         dots: dots ?? probeByteDots(kernels),
         rotary: new RotaryTables(memory, kernels),
       };
-      const more = () => openArena(first, module, shared, arenaBytes);
-      return new Arenas(first, more, arenaBytes);
+      const arenas: [Machine, ...Machine[]] = [first];
+      while (arenas.length * arenaBytes < all) {
+        const next = openArena(first, module, shared, Math.min(arenaBytes, all));
+        if (next === null) break;
+        arenas.push(next);
+      }
+      return new Arenas(arenas, arenaBytes);
     } catch (cause) {
       failure = cause;
     }
@@ -74,20 +79,18 @@ export async function openArenas(
   );
 }
 
-/** Another arena beside the first; null if the host or the budget has no room for it. */
+/** Another arena beside the first; null if the host has no address space for it. */
 function openArena(
   first: Machine,
   module: WebAssembly.Module,
   shared: boolean,
-  arenaBytes: number,
+  limitBytes: number,
 ): Machine | null {
-  const { budget } = first.memory;
-  const room = Math.min(arenaBytes, budget.limitBytes - budget.heldBytes);
-  if (room < 2 * PAGE_BYTES) return null;
-  const created = createMemory(shared, room);
+  const created = createMemory(shared, limitBytes);
+  if (created.limitBytes < limitBytes) return null;
   const kernels = instantiateMore(module, created.memory);
   const base = kernels.heapBase() >>> 0;
-  const memory = new Memory(created.memory, base, created.limitBytes, budget);
+  const memory = new Memory(created.memory, base, created.limitBytes, first.memory.budget);
   const number = first.crew.add(memory, kernels);
   return { ...first, number, memory, kernels, rotary: new RotaryTables(memory, kernels) };
 }
