@@ -1,0 +1,238 @@
+/**
+ * What the recall page does: draws what was read, for all of the answer or one token of it, and shows
+ * the text under the pointer.
+ *
+ * It is a string, because it runs in whatever browser opens the page, not here. Texts of the trace
+ * reach the page as `textContent` only, so that none of them can be markup.
+ *
+ * @module
+ */
+
+/** JavaScript; see `PageData` in recall_page.ts for what it reads. */
+export const SCRIPT = String.raw`"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const SVG = "http://www.w3.org/2000/svg";
+const SHOWN = 40; // quotes at once
+const AROUND = 14; // tokens quoted before and after, where they are known
+const WIDTH = 960, LEFT = 110, RIGHT = 14, LEAST = 3;
+const byId = (id) => document.getElementById(id);
+const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
+
+const pieces = new Map();
+for (const [start, texts] of data.texts) texts.forEach((text, i) => pieces.set(start + i, text));
+
+/** The text of [start, end), as far as it is known from one end on. */
+function textFrom(start, end, step) {
+  let text = "";
+  for (let t = step > 0 ? start : end - 1; t >= start && t < end; t += step) {
+    if (!pieces.has(t)) break;
+    text = step > 0 ? text + pieces.get(t) : pieces.get(t) + text;
+  }
+  return text;
+}
+
+function placeOf({ start, end }) {
+  const [first, last] = [data.starts[start], data.ends[end]];
+  if (!first || !last) return "";
+  const name = (input) => data.inputs[input] ?? "input " + input;
+  return first[0] === last[0]
+    ? name(first[0]) + ", bytes " + count(first[1]) + " to " + count(last[1])
+    : name(first[0]) + ", byte " + count(first[1]) + ", to " + name(last[0]) + ", byte " + count(last[1]);
+}
+
+function add(parent, tag, text, className) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  parent.append(element);
+  return element;
+}
+
+function draw(tag, attributes, text) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  map.append(element);
+  return element;
+}
+
+// What is shown: for each lane its stretches, { start, end, steps, share, lane }.
+
+function flat(lane, numbers, size, of) {
+  const found = [];
+  for (let i = 0; i < numbers.length; i += size) {
+    const steps = size === 3 ? numbers[i + 2] : 1;
+    found.push({ lane, start: numbers[i], end: numbers[i + 1], steps, of, share: steps / of });
+  }
+  return found;
+}
+const everything = () => data.all.map((numbers, lane) => flat(lane, numbers, 3, data.steps.length));
+const ofStep = (step) => data.steps[step].spans.map((numbers, lane) => flat(lane, numbers, 2, 1));
+
+// The map.
+
+const map = byId("map");
+const tip = byId("tip");
+const laneHeight = Math.max(14, Math.min(56, Math.floor(480 / data.lanes.length)));
+const bottom = data.lanes.length * laneHeight + 6;
+const xOf = (token) => LEFT + token / data.length * (WIDTH - LEFT - RIGHT);
+map.setAttribute("viewBox", "0 0 " + WIDTH + " " + (bottom + 40));
+
+function tickStep() {
+  for (let unit = 1;; unit *= 10) {
+    for (const step of [unit, 2 * unit, 5 * unit]) if (data.length / step <= 8) return step;
+  }
+}
+
+function drawMap(lanes) {
+  map.replaceChildren();
+  for (const [start, end] of data.always) {
+    draw("rect", {
+      class: "always", x: xOf(start), y: 0, width: Math.max(1, xOf(end) - xOf(start)), height: bottom,
+    });
+  }
+  const step = tickStep();
+  for (let t = 0; t <= data.length; t += step) {
+    draw("line", { class: "tick", x1: xOf(t), x2: xOf(t), y1: bottom, y2: bottom + 5 });
+    draw("text", { x: xOf(t), y: bottom + 18, "text-anchor": "middle" }, count(t));
+  }
+  draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: bottom + 35, "text-anchor": "middle" },
+    "position in the text, tokens");
+  lanes.forEach((stretches, lane) => {
+    const y = (lane + 1) * laneHeight;
+    draw("line", { class: "base", x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y });
+    draw("text", { class: "lane", x: LEFT - 8, y: y - 4, "text-anchor": "end" }, data.lanes[lane]);
+    // The rarest first: what is read often stays in sight.
+    for (const stretch of [...stretches].sort((a, b) => a.steps - b.steps)) {
+      const width = Math.max(LEAST, xOf(stretch.end) - xOf(stretch.start));
+      const height = Math.max(3, stretch.share * (laneHeight - 6));
+      const x = Math.min(xOf(stretch.start), WIDTH - RIGHT - width);
+      stretch.bar = draw("rect", { class: "bar", x, width, y: y - height, height });
+      stretch.x = [x, x + width];
+    }
+    const area = draw("rect", {
+      class: "catch", x: LEFT, width: WIDTH - LEFT - RIGHT, y: y - laneHeight, height: laneHeight,
+    });
+    area.addEventListener("pointermove", (event) => point(stretches, event));
+    area.addEventListener("pointerdown", (event) => point(stretches, event));
+    area.addEventListener("pointerleave", () => light([]));
+  });
+}
+
+/** The stretches at the pointer, the most frequent first. */
+function point(stretches, event) {
+  const box = map.getBoundingClientRect();
+  const x = (event.clientX - box.left) / box.width * WIDTH;
+  const distance = ({ x: [start, end] }) => Math.max(0, start - x, x - end);
+  const nearest = Math.min(...stretches.map(distance));
+  const here = nearest > 8 ? [] : stretches.filter((stretch) => distance(stretch) <= nearest + 1);
+  here.sort((a, b) => b.steps - a.steps || a.start - b.start);
+  light(here, event);
+}
+
+// Quotes.
+
+function quote(parent, stretch) {
+  const { start, end, lane, steps, of } = stretch;
+  const where = add(parent, "p", undefined, "quiet");
+  const often = of === 1 ? "" : ", in " + steps + " of " + of + " steps";
+  add(where, "span", data.lanes[lane] + often + ", tokens " + count(start) + " to " + count(end));
+  const place = placeOf(stretch);
+  if (place !== "") add(where, "span", " (" + place + ")", "place");
+  const text = textFrom(start, end, 1);
+  if (text === "") return add(parent, "p", "its text is not in the trace", "quiet");
+  const body = add(parent, "p");
+  const bdi = add(body, "bdi");
+  add(bdi, "span", "…" + textFrom(Math.max(0, start - AROUND), start, -1), "around");
+  add(bdi, "mark", text);
+  add(bdi, "span", textFrom(end, end + AROUND, 1) + "…", "around");
+}
+
+let lit = [];
+function light(stretches, event) {
+  for (const { bar, item } of lit) {
+    bar.classList.remove("hot");
+    item?.classList.remove("hot");
+  }
+  lit = stretches;
+  for (const { bar, item } of lit) {
+    bar.classList.add("hot");
+    item?.classList.add("hot");
+  }
+  tip.hidden = stretches.length === 0 || !event;
+  if (tip.hidden) return;
+  tip.replaceChildren();
+  for (const stretch of stretches.slice(0, 3)) quote(tip, stretch);
+  if (stretches.length > 3) add(tip, "p", (stretches.length - 3) + " more here", "quiet");
+  const page = document.documentElement;
+  const left = Math.min(event.clientX + 14, page.clientWidth - tip.offsetWidth - 12);
+  const below = event.clientY + 18;
+  const isLow = below + tip.offsetHeight > page.clientHeight && event.clientY > tip.offsetHeight + 10;
+  tip.style.left = Math.max(8, left) + scrollX + "px";
+  tip.style.top = (isLow ? event.clientY - tip.offsetHeight - 10 : below) + scrollY + "px";
+}
+
+function listQuotes(lanes, isAll) {
+  const list = byId("quotes");
+  list.replaceChildren();
+  const found = lanes.flat();
+  // Of everything what is read most; of a token what it read, as it stands in the text.
+  found.sort((a, b) => (isAll ? b.steps - a.steps : 0) || a.start - b.start || a.lane - b.lane);
+  for (const stretch of found.slice(0, SHOWN)) {
+    const item = add(list, "li");
+    quote(item, stretch);
+    stretch.item = item;
+    item.addEventListener("pointerenter", () => light([stretch]));
+    item.addEventListener("pointerleave", () => light([]));
+  }
+  byId("rest").textContent = found.length > SHOWN
+    ? "and " + count(found.length - SHOWN) + " more: point at the map"
+    : found.length === 0 ? "nothing between the first and the last tokens" : "";
+}
+
+// What is chosen.
+
+const buttons = byId("tokens");
+function show(button, lanes, title, isAll) {
+  light([]);
+  for (const other of buttons.querySelectorAll("button")) {
+    other.setAttribute("aria-pressed", String(other === button));
+  }
+  byId("what").textContent = title;
+  byId("scale").textContent = isAll
+    ? "A bar's height is the share of the " + count(data.steps.length) + " steps that read there."
+    : "Each bar is a stretch that was read in this step.";
+  drawMap(lanes);
+  listQuotes(lanes, isAll);
+}
+
+function choice(parent, text, className, title, lanes, isAll = false) {
+  const button = add(parent, "button", text, className);
+  button.type = "button";
+  if (lanes === null) {
+    button.disabled = true;
+    button.title = title;
+  } else button.addEventListener("click", () => show(button, lanes(), title, isAll));
+  return button;
+}
+
+const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "·";
+const part = (label) => {
+  const span = add(buttons, "span", undefined, "part");
+  if (label) add(span, "span", label + " ", "quiet");
+  return span;
+};
+const all = choice(part(), "all steps", "", "What all steps read", everything, true);
+data.steps.forEach(({ token }, step) => {
+  if (token !== null) return;
+  choice(part(), "the question", "", "What the question read", () => ofStep(step));
+});
+const answer = part("each token of the answer:");
+answer.style.display = "inline";
+data.written.forEach(([token, text, step]) => {
+  choice(answer, visible(text), "word",
+    step === null ? "the trace has no step for this token" : "What the token “" + visible(text).trim() + "” read",
+    step === null ? null : () => ofStep(step));
+});
+show(all, everything(), "What all steps read", true);
+`;
