@@ -64,8 +64,8 @@ ${notes(map).map((note) => `<p class="failed">${escapeHtml(note)}</p>\n`).join("
 <h2 id="what"></h2>
 <p class="quiet"><span id="scale"></span> Grey: the first and the last tokens, which are always read.
 Point at a bar for its text; click a token to see what it read.</p>
-<svg id="map" role="img" aria-labelledby="what"></svg>
-<div id="tip" role="status" hidden></div>
+<div><svg id="map" role="img" aria-labelledby="what"></svg></div>
+<div id="tip" role="tooltip" hidden></div>
 <h2>In words</h2>
 <ol id="quotes"></ol>
 <p id="rest" class="quiet"></p>
@@ -78,12 +78,13 @@ Point at a bar for its text; click a token to see what it read.</p>
 }
 
 function describe(
-  { model, length, writingStart, inputs, lanes, globalSize, localSize }: RecallMap,
+  { model, length, writingStart, inputs, emptyInputs, lanes, globalSize, localSize }: RecallMap,
 ): string {
   const read = writingStart ?? length;
   const layers = new Set(lanes.map(({ layer }) => layer)).size;
-  const shown = inputs.slice(0, 5).join(", ") +
-    (inputs.length > 5 ? `, ${inputs.length - 5} more` : "");
+  const names = inputs.filter((_, i) => !emptyInputs.includes(i));
+  const shown = names.slice(0, 5).join(", ") +
+    (names.length > 5 ? `, ${names.length - 5} more` : "");
   const edges = globalSize === null || localSize === null
     ? ""
     : `; each step reads the first ${formatCount(globalSize)} and the last ${

@@ -12,9 +12,10 @@
 export const SCRIPT = String.raw`"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-const SHOWN = 40; // quotes at once
+const SHOWN = 30; // quotes at once
 const AROUND = 14; // tokens quoted before and after, where they are known
-const WIDTH = 960, LEFT = 110, RIGHT = 14, LEAST = 3;
+const LEFT = 16 + 6.6 * Math.max(...data.lanes.map((name) => name.length)); // for the lanes' names
+const RIGHT = 14, LEAST = 3; // pixels: the right margin, a bar's width
 const byId = (id) => document.getElementById(id);
 const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 
@@ -73,18 +74,24 @@ const ofStep = (step) => data.steps[step].spans.map((numbers, lane) => flat(lane
 
 const map = byId("map");
 const tip = byId("tip");
-const laneHeight = Math.max(14, Math.min(56, Math.floor(480 / data.lanes.length)));
+const laneHeight = Math.max(14, Math.min(64, Math.floor(520 / data.lanes.length)));
 const bottom = data.lanes.length * laneHeight + 6;
-const xOf = (token) => LEFT + token / data.length * (WIDTH - LEFT - RIGHT);
-map.setAttribute("viewBox", "0 0 " + WIDTH + " " + (bottom + 40));
+let width = 0; // of the map, as it is on the screen: its letters keep their size
+const xOf = (token) => LEFT + token / data.length * (width - LEFT - RIGHT);
 
 function tickStep() {
   for (let unit = 1;; unit *= 10) {
-    for (const step of [unit, 2 * unit, 5 * unit]) if (data.length / step <= 8) return step;
+    for (const step of [unit, 2 * unit, 5 * unit]) {
+      if (xOf(step) - xOf(0) >= 24 + 8 * count(data.length).length) return step;
+    }
   }
 }
 
+let shown = [];
 function drawMap(lanes) {
+  shown = lanes;
+  width = Math.max(320, map.parentElement.clientWidth);
+  map.setAttribute("viewBox", "0 0 " + width + " " + (bottom + 40));
   map.replaceChildren();
   for (const [start, end] of data.always) {
     draw("rect", {
@@ -96,22 +103,22 @@ function drawMap(lanes) {
     draw("line", { class: "tick", x1: xOf(t), x2: xOf(t), y1: bottom, y2: bottom + 5 });
     draw("text", { x: xOf(t), y: bottom + 18, "text-anchor": "middle" }, count(t));
   }
-  draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: bottom + 35, "text-anchor": "middle" },
+  draw("text", { x: (LEFT + width - RIGHT) / 2, y: bottom + 35, "text-anchor": "middle" },
     "position in the text, tokens");
   lanes.forEach((stretches, lane) => {
     const y = (lane + 1) * laneHeight;
-    draw("line", { class: "base", x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y });
+    draw("line", { class: "base", x1: LEFT, x2: width - RIGHT, y1: y, y2: y });
     draw("text", { class: "lane", x: LEFT - 8, y: y - 4, "text-anchor": "end" }, data.lanes[lane]);
     // The rarest first: what is read often stays in sight.
     for (const stretch of [...stretches].sort((a, b) => a.steps - b.steps)) {
-      const width = Math.max(LEAST, xOf(stretch.end) - xOf(stretch.start));
-      const height = Math.max(3, stretch.share * (laneHeight - 6));
-      const x = Math.min(xOf(stretch.start), WIDTH - RIGHT - width);
-      stretch.bar = draw("rect", { class: "bar", x, width, y: y - height, height });
-      stretch.x = [x, x + width];
+      const size = Math.max(LEAST, xOf(stretch.end) - xOf(stretch.start));
+      const height = Math.max(3, stretch.share * (laneHeight - 8));
+      const x = Math.min(xOf(stretch.start), width - RIGHT - size);
+      stretch.bar = draw("rect", { class: "bar", x, width: size, y: y - height, height });
+      stretch.x = [x, x + size];
     }
     const area = draw("rect", {
-      class: "catch", x: LEFT, width: WIDTH - LEFT - RIGHT, y: y - laneHeight, height: laneHeight,
+      class: "catch", x: LEFT, width: width - LEFT - RIGHT, y: y - laneHeight, height: laneHeight,
     });
     area.addEventListener("pointermove", (event) => point(stretches, event));
     area.addEventListener("pointerdown", (event) => point(stretches, event));
@@ -122,7 +129,7 @@ function drawMap(lanes) {
 /** The stretches at the pointer, the most frequent first. */
 function point(stretches, event) {
   const box = map.getBoundingClientRect();
-  const x = (event.clientX - box.left) / box.width * WIDTH;
+  const x = event.clientX - box.left;
   const distance = ({ x: [start, end] }) => Math.max(0, start - x, x - end);
   const nearest = Math.min(...stretches.map(distance));
   const here = nearest > 8 ? [] : stretches.filter((stretch) => distance(stretch) <= nearest + 1);
@@ -143,7 +150,8 @@ function quote(parent, stretch) {
   if (text === "") return add(parent, "p", "its text is not in the trace", "quiet");
   const body = add(parent, "p");
   const bdi = add(body, "bdi");
-  add(bdi, "span", "…" + textFrom(Math.max(0, start - AROUND), start, -1), "around");
+  const before = (start > AROUND ? "…" : "") + textFrom(Math.max(0, start - AROUND), start, -1);
+  add(bdi, "span", before, "around");
   add(bdi, "mark", text);
   add(bdi, "span", textFrom(end, end + AROUND, 1) + "…", "around");
 }
@@ -200,7 +208,8 @@ function show(button, lanes, title, isAll) {
   }
   byId("what").textContent = title;
   byId("scale").textContent = isAll
-    ? "A bar's height is the share of the " + count(data.steps.length) + " steps that read there."
+    ? "A bar's height is the share of the " + count(data.steps.length) +
+      " steps (the question, then each token of the answer) that read there, up to all of them."
     : "Each bar is a stretch that was read in this step.";
   drawMap(lanes);
   listQuotes(lanes, isAll);
@@ -216,7 +225,10 @@ function choice(parent, text, className, title, lanes, isAll = false) {
   return button;
 }
 
-const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "·";
+const visible = (text) => {
+  const signs = text.replaceAll("\n", "⏎").replaceAll("\t", "⇥");
+  return signs.trim() === "" ? signs.replaceAll(" ", "␣") || "·" : signs;
+};
 const part = (label) => {
   const span = add(buttons, "span", undefined, "part");
   if (label) add(span, "span", label + " ", "quiet");
@@ -235,4 +247,5 @@ data.written.forEach(([token, text, step]) => {
     step === null ? null : () => ofStep(step));
 });
 show(all, everything(), "What all steps read", true);
+addEventListener("resize", () => drawMap(shown));
 `;

@@ -41,7 +41,7 @@ bdi, q, blockquote, .place { unicode-bidi: isolate; overflow-wrap: anywhere; }
 #tokens button:disabled { opacity: 0.55; cursor: default; }
 #tokens .part { display: inline-block; margin-right: 10px; }
 
-#map { width: 100%; display: block; touch-action: pan-y; }
+#map { width: 100%; min-width: 320px; display: block; touch-action: pan-y; }
 #map text { fill: var(--quiet); font-size: 12px; font-family: inherit; }
 #map .lane { fill: var(--ink); }
 #map .base, #map .tick { stroke: var(--line); stroke-width: 1; }

@@ -48,6 +48,8 @@ export interface RecallMap {
   readonly question: string | null;
   readonly model: string;
   readonly inputs: readonly string[];
+  /** Those of them, by index, that held nothing. */
+  readonly emptyInputs: readonly number[];
   /** Tokens in the end: text, question, answer. */
   readonly length: number;
   /** Where the question began; null where the trace does not say. */
@@ -166,6 +168,7 @@ class TraceReader {
       question: typeof writing?.question === "string" ? writing.question : null,
       model: typeof header.model === "string" ? header.model : "unnamed",
       inputs: Array.isArray(header.inputs) ? header.inputs.map(String) : [],
+      emptyInputs: emptyInputs(end),
       length: this.#length,
       writingStart: writing === null ? null : countOf(writing, "start"),
       globalSize: sizeOf(scope.globalSize),
@@ -265,6 +268,13 @@ function arrayOf(fields: Fields, name: string): readonly unknown[] {
   const value = fields[name];
   if (Array.isArray(value)) return value;
   throw new SyntaxError(`${name} must be an array, got ${JSON.stringify(value)}`);
+}
+
+function emptyInputs(end: Fields | null): number[] {
+  const reports = Array.isArray(end?.inputs) ? end.inputs : [];
+  return reports.flatMap((report, i) =>
+    fieldsOf(report, "an input's report").byteLength === 0 ? [i] : []
+  );
 }
 
 /** `layer 3`, `layer 3, head 1`. */

@@ -71,7 +71,7 @@ export function readCostRow(value: unknown): CostRow | null {
   const isEndless = line.secondsPerQuestion === undefined;
   const row = isEndless
     ? {
-      selector: line.selector ?? line.runtime,
+      selector: [line.selector, line.runtime].filter((name) => name !== undefined).join(", "),
       length: line.tokens,
       secondsPerQuestion: line.questionSeconds,
       tokensPerSecond: line.tokensPerSecondHere,
