@@ -93,7 +93,8 @@ function panelMap(
     score: score * 100,
     value: scoreLabel(score),
     ink: inkOn(score),
-    cases,
+    description: `${panel.method}, ${panel.task}: ${labels.label(length)} tokens, depth ` +
+      `${depthLabel(depth)}: ${scoreLabel(score)} % of ${cases} ${cases === 1 ? "case" : "cases"}`,
   }));
   const hasValues = look.cellWidth >= CELL.readable && look.cellHeight >= CELL.lowHeight;
   const lengthNames = lengths.map((length) => labels.label(length));
@@ -156,7 +157,7 @@ function panelMap(
               values: [0, 25, 50, 75, 100],
             },
           },
-          description: { field: "value", type: "nominal" },
+          description: { field: "description", type: "nominal" },
         },
       },
       ...(hasValues
