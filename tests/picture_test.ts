@@ -314,7 +314,7 @@ test("in a terminal curves are drawn in dots, within its width", () => {
   const drawn = drawPlot(chart, 60, inColors);
   const lines = bare(drawn).split("\n");
   ok(lines.every((line) => line.length <= 60), drawn);
-  ok(drawn.includes("\u001b[38;2;0;114;178m") && drawn.includes("\u001b[38;2;213;94;0m"));
+  ok(drawn.includes("\u001b[38;2;86;180;233m") && drawn.includes("\u001b[38;2;230;159;0m"));
   match(lines[2]!, /^ +10k ┤ .*[\u2801-\u28ff]$/);
   match(lines[15]!, /^ {6}10 ┤[\u2801-\u28ff]{40,}$/);
   ok(lines.some((line) => /^ +● rising$/.test(line)));

@@ -5,14 +5,17 @@
  */
 
 import { shortNumber } from "../eval/pictures/axes.ts";
-import { type Chart, extentOf, type Point } from "../eval/pictures/curves.ts";
-import { LINE_COLORS, nth } from "../eval/pictures/theme.ts";
+import { type Chart, extentOf, logDomain, type Point } from "../eval/pictures/curves.ts";
+import { nth } from "../eval/pictures/theme.ts";
 import { clip, formatCount } from "./format.ts";
 import type { Paint } from "./paint.ts";
 
 /** Lines of a plot, and characters of the numbers before it. */
 const HEIGHT = 14;
 const NUMBERS = 8;
+
+/** Of lines: those of other pictures, the light ones first, because most terminals are dark. */
+const COLORS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#999999"];
 
 /** A braille letter has two dots beside each other and four upon each other. */
 const DOTS = { across: 2, down: 4 };
@@ -41,7 +44,7 @@ export function drawPlot(chart: Chart, columns: number, paint: Paint): string {
       }
     });
   });
-  const [least, greatest] = extentOf(chart, "y");
+  const [least, greatest] = domainOf(chart, "y");
   const middle = chart.yScale === "log" ? Math.sqrt(least * greatest) : (least + greatest) / 2;
   const numbers: Readonly<Record<number, string>> = {
     0: shortNumber(greatest),
@@ -53,15 +56,15 @@ export function drawPlot(chart: Chart, columns: number, paint: Paint): string {
       const cell = row * width + column;
       if (bits[cell] === 0) return " ";
       return paint(String.fromCharCode(0x2800 + bits[cell]!), {
-        ink: nth(LINE_COLORS, owner[cell]!),
+        ink: nth(COLORS, owner[cell]!),
       });
     });
     const number = numbers[row] ?? "";
     return `${number.padStart(NUMBERS)} ${number === "" ? "│" : "┤"}${cells.join("").trimEnd()}`;
   });
-  const [first, last] = extentOf(chart, "x").map(shortNumber) as [string, string];
+  const [first, last] = domainOf(chart, "x").map(shortNumber) as [string, string];
   const legend = chart.curves.map(({ name }, i) =>
-    paint("●", { ink: nth(LINE_COLORS, i) }) + ` ${name}`
+    paint("●", { ink: nth(COLORS, i) }) + ` ${name}`
   );
   return [
     chart.title,
@@ -74,10 +77,15 @@ export function drawPlot(chart: Chart, columns: number, paint: Paint): string {
   ].join("\n") + "\n";
 }
 
+/** What an axis spans. */
+function domainOf(chart: Chart, axis: "x" | "y"): [least: number, greatest: number] {
+  return chart[`${axis}Scale`] === "log" ? logDomain(chart, axis, 0) : extentOf(chart, axis);
+}
+
 /** Where a point's dot is; the first dot is at the top left. */
 function placer(chart: Chart, right: number, bottom: number): (point: Point) => Point {
   const part = (axis: "x" | "y") => {
-    const [least, greatest] = extentOf(chart, axis);
+    const [least, greatest] = domainOf(chart, axis);
     const scale = chart[`${axis}Scale`] === "log" ? Math.log : (value: number) => value;
     const size = scale(greatest) - scale(least);
     return (value: number) => size === 0 ? 0.5 : (scale(value) - scale(least)) / size;

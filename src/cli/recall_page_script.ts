@@ -15,7 +15,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const SHOWN = 30; // quotes at once
 const AROUND = 14; // tokens quoted before and after, where they are known
 const LEFT = 16 + 6.6 * Math.max(...data.lanes.map((name) => name.length)); // for the lanes' names
-const RIGHT = 14, LEAST = 3; // pixels: the right margin, a bar's width
+const RIGHT = 14, LEAST = 3; // pixels: the right margin, a bar's least width
 const byId = (id) => document.getElementById(id);
 const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 
@@ -101,7 +101,9 @@ function drawMap(lanes) {
   const step = tickStep();
   for (let t = 0; t <= data.length; t += step) {
     draw("line", { class: "tick", x1: xOf(t), x2: xOf(t), y1: bottom, y2: bottom + 5 });
-    draw("text", { x: xOf(t), y: bottom + 18, "text-anchor": "middle" }, count(t));
+    const isLast = xOf(t) + 4 * count(t).length > width;
+    const x = isLast ? width : xOf(t);
+    draw("text", { x, y: bottom + 18, "text-anchor": isLast ? "end" : "middle" }, count(t));
   }
   draw("text", { x: (LEFT + width - RIGHT) / 2, y: bottom + 35, "text-anchor": "middle" },
     "position in the text, tokens");
@@ -109,14 +111,22 @@ function drawMap(lanes) {
     const y = (lane + 1) * laneHeight;
     draw("line", { class: "base", x1: LEFT, x2: width - RIGHT, y1: y, y2: y });
     draw("text", { class: "lane", x: LEFT - 8, y: y - 4, "text-anchor": "end" }, data.lanes[lane]);
-    // The rarest first: what is read often stays in sight.
-    for (const stretch of [...stretches].sort((a, b) => a.steps - b.steps)) {
+    // Bars that would cover one another are one, as high as the highest.
+    const bars = new Map();
+    for (const stretch of stretches) {
       const size = Math.max(LEAST, xOf(stretch.end) - xOf(stretch.start));
-      const height = Math.max(3, stretch.share * (laneHeight - 8));
       const x = Math.min(xOf(stretch.start), width - RIGHT - size);
-      stretch.bar = draw("rect", { class: "bar", x, width: size, y: y - height, height });
       stretch.x = [x, x + size];
+      stretch.key = size > LEAST ? x + " " + size : Math.round(x / LEAST);
+      const bar = bars.get(stretch.key);
+      if (!bar || bar.share < stretch.share) bars.set(stretch.key, { x, size, share: stretch.share });
     }
+    for (const [key, { x, size, share }] of bars) {
+      const height = Math.max(2, share * (laneHeight - 8));
+      const opacity = 0.35 + 0.65 * share; // what is read seldom recedes
+      bars.set(key, draw("rect", { class: "bar", x, width: size, y: y - height, height, opacity }));
+    }
+    for (const stretch of stretches) stretch.bar = bars.get(stretch.key);
     const area = draw("rect", {
       class: "catch", x: LEFT, width: width - LEFT - RIGHT, y: y - laneHeight, height: laneHeight,
     });
@@ -139,11 +149,20 @@ function point(stretches, event) {
 
 // Quotes.
 
-function quote(parent, stretch) {
-  const { start, end, lane, steps, of } = stretch;
+/** The names of some lanes, or how many they are. */
+function lanesOf(parts) {
+  const lanes = [...new Set(parts.map(({ lane }) => lane))].sort((a, b) => a - b);
+  if (lanes.length <= 4) return lanes.map((lane) => data.lanes[lane]).join("; ");
+  return lanes.length + " of " + data.lanes.length + " layers or heads";
+}
+
+/** A stretch, or one of several layers. */
+function quote(parent, stretch, parts = [stretch]) {
+  const { start, end, of } = stretch;
   const where = add(parent, "p", undefined, "quiet");
-  const often = of === 1 ? "" : ", in " + steps + " of " + of + " steps";
-  add(where, "span", data.lanes[lane] + often + ", tokens " + count(start) + " to " + count(end));
+  const steps = Math.max(...parts.map(({ steps }) => steps));
+  const often = of === 1 ? "" : ", in " + (parts.length > 1 ? "up to " : "") + steps + " of " + of + " steps";
+  add(where, "span", lanesOf(parts) + often + ", tokens " + count(start) + " to " + count(end));
   const place = placeOf(stretch);
   if (place !== "") add(where, "span", " (" + place + ")", "place");
   const text = textFrom(start, end, 1);
@@ -170,8 +189,8 @@ function light(stretches, event) {
   tip.hidden = stretches.length === 0 || !event;
   if (tip.hidden) return;
   tip.replaceChildren();
-  for (const stretch of stretches.slice(0, 3)) quote(tip, stretch);
-  if (stretches.length > 3) add(tip, "p", (stretches.length - 3) + " more here", "quiet");
+  for (const stretch of stretches.slice(0, 2)) quote(tip, stretch);
+  if (stretches.length > 2) add(tip, "p", (stretches.length - 2) + " more here", "quiet");
   const page = document.documentElement;
   const left = Math.min(event.clientX + 14, page.clientWidth - tip.offsetWidth - 12);
   const below = event.clientY + 18;
@@ -180,22 +199,36 @@ function light(stretches, event) {
   tip.style.top = (isLow ? event.clientY - tip.offsetHeight - 10 : below) + scrollY + "px";
 }
 
-function listQuotes(lanes, isAll) {
+/** What several layers read, once: stretches that share half of the shorter of them. */
+function grouped(stretches) {
+  const groups = [];
+  for (const stretch of [...stretches].sort((a, b) => a.start - b.start || b.end - a.end)) {
+    const last = groups.at(-1);
+    const shared = last ? Math.min(last.end, stretch.end) - stretch.start : 0;
+    if (shared * 2 >= Math.min(stretch.end - stretch.start, last?.end - last?.start)) {
+      last.end = Math.max(last.end, stretch.end);
+      last.parts.push(stretch);
+    } else groups.push({ start: stretch.start, end: stretch.end, of: stretch.of, parts: [stretch] });
+  }
+  return groups;
+}
+
+function listQuotes(lanes) {
   const list = byId("quotes");
   list.replaceChildren();
-  const found = lanes.flat();
-  // Of everything what is read most; of a token what it read, as it stands in the text.
-  found.sort((a, b) => (isAll ? b.steps - a.steps : 0) || a.start - b.start || a.lane - b.lane);
-  for (const stretch of found.slice(0, SHOWN)) {
+  const groups = grouped(lanes.flat());
+  const weight = ({ parts }) => parts.reduce((sum, { steps }) => sum + steps, 0);
+  groups.sort((a, b) => weight(b) - weight(a) || a.start - b.start);
+  for (const group of groups.slice(0, SHOWN)) {
     const item = add(list, "li");
-    quote(item, stretch);
-    stretch.item = item;
-    item.addEventListener("pointerenter", () => light([stretch]));
+    quote(item, group, group.parts);
+    for (const stretch of group.parts) stretch.item = item;
+    item.addEventListener("pointerenter", () => light(group.parts));
     item.addEventListener("pointerleave", () => light([]));
   }
-  byId("rest").textContent = found.length > SHOWN
-    ? "and " + count(found.length - SHOWN) + " more: point at the map"
-    : found.length === 0 ? "nothing between the first and the last tokens" : "";
+  byId("rest").textContent = groups.length > SHOWN
+    ? "and " + count(groups.length - SHOWN) + " more: point at the map"
+    : groups.length === 0 ? "nothing between the first and the last tokens" : "";
 }
 
 // What is chosen.
@@ -212,7 +245,7 @@ function show(button, lanes, title, isAll) {
       " steps (the question, then each token of the answer) that read there, up to all of them."
     : "Each bar is a stretch that was read in this step.";
   drawMap(lanes);
-  listQuotes(lanes, isAll);
+  listQuotes(lanes);
 }
 
 function choice(parent, text, className, title, lanes, isAll = false) {
@@ -225,9 +258,10 @@ function choice(parent, text, className, title, lanes, isAll = false) {
   return button;
 }
 
+/** A token without the space before it, which the gap between the buttons is. */
 const visible = (text) => {
   const signs = text.replaceAll("\n", "⏎").replaceAll("\t", "⇥");
-  return signs.trim() === "" ? signs.replaceAll(" ", "␣") || "·" : signs;
+  return signs.trim() === "" ? signs.replaceAll(" ", "␣") || "·" : signs.trim();
 };
 const part = (label) => {
   const span = add(buttons, "span", undefined, "part");
@@ -243,8 +277,8 @@ const answer = part("each token of the answer:");
 answer.style.display = "inline";
 data.written.forEach(([token, text, step]) => {
   choice(answer, visible(text), "word",
-    step === null ? "the trace has no step for this token" : "What the token “" + visible(text).trim() + "” read",
-    step === null ? null : () => ofStep(step));
+    step === null ? "the trace has no step for it" : "What the token “" + visible(text) + "” read",
+    step === null ? null : () => ofStep(step)).classList.toggle("first", /^\s/.test(text));
 });
 show(all, everything(), "What all steps read", true);
 addEventListener("resize", () => drawMap(shown));

@@ -32,10 +32,11 @@ bdi, q, blockquote, .place { unicode-bidi: isolate; overflow-wrap: anywhere; }
 #tokens { line-height: 2.1; }
 #tokens button {
   font: inherit; color: inherit; background: var(--raised); border: 1px solid var(--line);
-  border-radius: 5px; padding: 1px 4px; margin: 0 2px 0 0; cursor: pointer; white-space: pre-wrap;
+  border-radius: 5px; padding: 1px 4px; margin: 0 1px 0 0; cursor: pointer; white-space: pre-wrap;
   overflow-wrap: anywhere; max-width: 100%;
 }
 #tokens button.word { font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; font-size: 14px; }
+#tokens button.first { margin-left: 7px; }
 #tokens button:hover:enabled, #tokens button:focus-visible { border-color: var(--hot); }
 #tokens button[aria-pressed="true"] { background: var(--hot); border-color: var(--hot); color: var(--ground); }
 #tokens button:disabled { opacity: 0.55; cursor: default; }

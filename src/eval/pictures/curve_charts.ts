@@ -5,7 +5,7 @@
  */
 
 import { shortNumber } from "./axes.ts";
-import { type Chart, extentOf } from "./curves.ts";
+import { type Chart, logDomain } from "./curves.ts";
 import { CONFIG, LINE_COLORS, LINE_SHAPES, nth, PICTURE_WIDTH } from "./theme.ts";
 
 /** Pixels beside a chart, and its height. */
@@ -88,7 +88,7 @@ function legend(names: readonly string[]): object {
 
 function axis(chart: Chart, name: "x" | "y", most: number): object {
   const type = chart[`${name}Scale`];
-  const domain = type === "log" ? logDomain(chart, name) : null;
+  const domain = type === "log" ? logDomain(chart, name, 0.04) : null;
   const ticks = domain && logTicks(...domain, most);
   return {
     field: name,
@@ -104,14 +104,6 @@ function axis(chart: Chart, name: "x" | "y", most: number): object {
         : "datum.value >= 10000 ? format(datum.value, '~s') : format(datum.value, '~')",
     },
   };
-}
-
-/** What a logarithmic axis spans: the values and a margin; heights a power of ten at least, or noise would be hills. */
-function logDomain(chart: Chart, name: "x" | "y"): [least: number, greatest: number] {
-  const [least, greatest] = extentOf(chart, name);
-  const span = Math.log10(greatest / least);
-  const margin = Math.max(0.04 * span, (name === "y" ? 1 - span : 0.1) / 2);
-  return [least / 10 ** margin, greatest * 10 ** margin];
 }
 
 /** Round numbers within the span of a logarithmic axis: as many as may be, two at least. */

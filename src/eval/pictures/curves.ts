@@ -134,3 +134,20 @@ export function extent(values: readonly number[]): [least: number, greatest: num
 export function extentOf({ curves }: Chart, axis: "x" | "y"): [least: number, greatest: number] {
   return extent(curves.flatMap(({ points }) => points.map((point) => point[axis])));
 }
+
+/**
+ * What a logarithmic axis spans: the values and a margin, heights a power of ten at least, or noise
+ * would be hills.
+ *
+ * @param margin At each end, as a part of the values' span.
+ */
+export function logDomain(
+  chart: Chart,
+  axis: "x" | "y",
+  margin: number,
+): [least: number, greatest: number] {
+  const [least, greatest] = extentOf(chart, axis);
+  const span = Math.log10(greatest / least);
+  const added = Math.max(margin * span, (axis === "y" ? 1 - span : 0.1 * margin) / 2);
+  return [least / 10 ** added, greatest * 10 ** added];
+}
