@@ -177,7 +177,7 @@ test("perplexity is drawn by position, a line for each method, logarithmic where
     [512, 4096, 32768].map((position) =>
       readPerplexityRow({
         method,
-        at: { position },
+        at: { length: position, repeat: 0 },
         perplexity: method === "full" ? position : 34,
       })!
     )

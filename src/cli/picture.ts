@@ -52,7 +52,11 @@ export async function picture({ kind, source, out }: PictureSettings): Promise<v
       return await drawFile(needleMap(grid), out);
     }
     case "perplexity": {
-      const rows = await readRows(source, readPerplexityRow, "a position and a perplexity");
+      const rows = await readRows(
+        source,
+        readPerplexityRow,
+        "a perplexity and a position or an at.length",
+      );
       const chart = perplexityChart(rows);
       if (out === undefined) return await show(drawCharts([chart]));
       return await drawFile(curveCharts([chart]), out);

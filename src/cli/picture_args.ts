@@ -50,7 +50,7 @@ export function addPicture(
       `
   needle      what is found by length and depth, a map for each method. Lines are results of
               "eval needle": { "task", "method", "at": { "length", "depth" }, "score" }
-  perplexity  { "method", "position", "perplexity" }
+  perplexity  { "method", "position", "perplexity" }, or results of "eval perplexity"
   cost        { "selector", "length", "secondsPerQuestion", "tokensPerSecond" }, or what
               bench/endless.ts --json prints
   recall      which stretches of the text each layer chose for a question and for each token of

@@ -42,19 +42,19 @@ export function readNeedleRow(value: unknown): NeedleRow | null {
 }
 
 /**
- * A row of perplexities, or a result that has one and a position among where it stands; null where
- * the line is none.
+ * A row of perplexities, or a result of `eval perplexity`, whose position is the length it stands at;
+ * null where the line is none.
  *
  * @throws {SyntaxError} If it is one, with values that cannot be.
  */
 export function readPerplexityRow(value: unknown): PerplexityRow | null {
   const line = fieldsOf(value);
   if (!line || line.perplexity === undefined || line.error !== undefined) return null;
-  const place = line.position === undefined ? fieldsOf(line.at) : line;
-  if (!place || place.position === undefined) return null;
+  const position = line.position ?? fieldsOf(line.at)?.length;
+  if (position === undefined) return null;
   return {
     method: name(line, "method"),
-    position: number(place, "position", "0 or more tokens", (position) => position >= 0),
+    position: number({ position }, "position", "0 or more tokens", (position) => position >= 0),
     perplexity: number(line, "perplexity", "1 or more", (perplexity) => perplexity >= 1),
   };
 }
