@@ -31,6 +31,9 @@ import { readRecallTrace } from "./recall_trace.ts";
 /** Characters of a name in a picture. */
 const NAME = 60;
 
+/** What names may be written in, in a PNG: the type has a file for each. */
+const SCRIPTS = ["latin", "latin-ext", "greek", "cyrillic"];
+
 /** Runs `picture`. */
 export async function picture({ kind, source, out }: PictureSettings): Promise<void> {
   if (source !== "-") await checkReadable(source);
@@ -85,12 +88,13 @@ async function drawFile(specification: object, path: string): Promise<void> {
   const svg = await drawSvg(specification);
   if (path.toLowerCase().endsWith(".svg")) return await replaceFile(path, svg);
   const font = "@fontsource/source-sans-3";
-  const weights = [400, 700].map((weight) =>
-    readPackageFile(`${font}/files/source-sans-3-latin-${weight}-normal.woff2`).catch(absent(font))
+  const files = SCRIPTS.flatMap((script) => [400, 700].map((weight) => `${script}-${weight}`));
+  const fonts = files.map((name) =>
+    readPackageFile(`${font}/files/source-sans-3-${name}-normal.woff2`).catch(absent(font))
   );
   const resvg = "@resvg/resvg-wasm";
   const wasm = readPackageFile(`${resvg}/index_bg.wasm`).catch(absent(resvg));
-  const png = await drawPng(svg, { wasm: await wasm, fonts: await Promise.all(weights) });
+  const png = await drawPng(svg, { wasm: await wasm, fonts: await Promise.all(fonts) });
   await replaceFileWith(path, (write) => write(new Uint8Array(png)));
 }
 

@@ -5,7 +5,7 @@
  */
 
 import { shortNumber } from "./axes.ts";
-import { type Chart, logDomain } from "./curves.ts";
+import { type Chart, extentOf, logDomain } from "./curves.ts";
 import { CONFIG, LINE_COLORS, LINE_SHAPES, nth, PICTURE_WIDTH } from "./theme.ts";
 
 /** Pixels beside a chart, and its height. */
@@ -101,7 +101,7 @@ function axis(chart: Chart, name: "x" | "y", most: number): object {
         ? `(${
           JSON.stringify(Object.fromEntries(ticks.map((t) => [t, shortNumber(t)])))
         })[datum.value]`
-        : "datum.value >= 10000 ? format(datum.value, '~s') : format(datum.value, '~')",
+        : `format(datum.value, "${extentOf(chart, name)[1] < 10_000 ? "~" : "~s"}")`,
     },
   };
 }

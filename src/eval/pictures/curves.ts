@@ -136,8 +136,8 @@ export function extentOf({ curves }: Chart, axis: "x" | "y"): [least: number, gr
 }
 
 /**
- * What a logarithmic axis spans: the values and a margin, heights a power of ten at least, or noise
- * would be hills.
+ * What a logarithmic axis spans: the values and a margin; heights a power of ten at least, or noise
+ * would be hills; lengths half of one, or there might be no number on it.
  *
  * @param margin At each end, as a part of the values' span.
  */
@@ -148,6 +148,6 @@ export function logDomain(
 ): [least: number, greatest: number] {
   const [least, greatest] = extentOf(chart, axis);
   const span = Math.log10(greatest / least);
-  const added = Math.max(margin * span, (axis === "y" ? 1 - span : 0.1 * margin) / 2);
+  const added = Math.max(margin * span, ((axis === "y" ? 1 : 0.5) - span) / 2);
   return [least / 10 ** added, greatest * 10 ** added];
 }

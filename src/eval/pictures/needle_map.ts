@@ -8,10 +8,11 @@ import { depthLabel, type LengthLabels, lengthLabels, rangeLabel, scoreLabel } f
 import type { NeedleGrid, NeedlePanel } from "./needle_grid.ts";
 import { CONFIG, inkOn, PICTURE_WIDTH, SCORE_COLORS } from "./theme.ts";
 
-/** Pixels: beside the cells of a row of maps; between two maps; of a cell. */
+/** Pixels: beside the cells of a row of maps; between two maps; of a letter of a map's title; of a cell. */
 const MARGIN = 96;
 const GAP = 18;
-const CELL = { least: 9, readable: 20, most: 62, height: 26, lowHeight: 14 };
+const LETTER = 8;
+const CELL = { least: 9, readable: 20, wanted: 28, most: 62, height: 26, lowHeight: 14 };
 
 /** A Vega-Lite specification. */
 export function needleMap(grid: NeedleGrid): object {
@@ -45,6 +46,7 @@ export function needleMap(grid: NeedleGrid): object {
             ...(methods.length > 1 ? [panel.method] : tasks.length === 1 ? [panel.method] : []),
             ...(tasks.length > 1 ? [panel.task] : []),
           ],
+          isOnly: row.length === 1,
           hasDepths: c === 0,
           hasLengthTitle: r === rows.length - 1,
         })
@@ -54,13 +56,15 @@ export function needleMap(grid: NeedleGrid): object {
   };
 }
 
-/** How many maps stand side by side, and how wide their cells are. */
+/** How many maps stand side by side, and how wide their cells are: room for values and names comes first. */
 function layout({ lengths, methods }: NeedleGrid): { columns: number; cellWidth: number } {
   const room = PICTURE_WIDTH - MARGIN;
   const widthFor = (columns: number) =>
     Math.floor((room - GAP * (columns - 1)) / columns / lengths.length);
+  const longest = Math.max(...methods.map(({ length }) => length));
+  const wanted = Math.max(CELL.wanted * lengths.length, Math.min(longest * LETTER, room / 2 - GAP));
   let columns = methods.length;
-  while (columns > 1 && widthFor(columns) < CELL.readable) columns--;
+  while (columns > 1 && widthFor(columns) * lengths.length < wanted) columns--;
   // Even rows: four in two rows are two and two, not three and one.
   columns = Math.ceil(methods.length / Math.ceil(methods.length / columns));
   return { columns, cellWidth: Math.max(CELL.least, Math.min(CELL.most, widthFor(columns))) };
@@ -77,6 +81,8 @@ interface PanelLook {
   readonly cellWidth: number;
   readonly cellHeight: number;
   readonly title: readonly string[];
+  /** Whether there is no other beside it, over which its title could run. */
+  readonly isOnly: boolean;
   readonly hasDepths: boolean;
   readonly hasLengthTitle: boolean;
 }
@@ -109,7 +115,7 @@ function panelMap(
       fontSize: 14,
       subtitleFontSize: 12,
       offset: 6,
-      limit: Math.max(160, look.cellWidth * lengths.length),
+      limit: look.isOnly ? PICTURE_WIDTH : look.cellWidth * lengths.length,
     },
     width: look.cellWidth * lengths.length,
     height: look.cellHeight * depths.length,
