@@ -252,6 +252,8 @@ interface Facts {
   readonly left: Seen;
   readonly clicked: readonly Seen[];
   readonly pointedAgain: Seen;
+  readonly closer: Seen & { readonly ticks: readonly string[]; readonly back: boolean };
+  readonly back: Seen & { readonly ticks: readonly string[] };
   readonly words: readonly string[];
   readonly ran: unknown;
   readonly scripts: number;
@@ -315,5 +317,12 @@ test(
     deepEqual(facts.clicked.map(({ bars }) => bars), [1, 1]);
     deepEqual(facts.clicked[1]!.pressed, ["1"]);
     match(facts.pointedAgain.tip!, /^layer 1, tokens 300 to 316/);
+    // An eighth of the text around it: 126 tokens.
+    deepEqual([facts.closer.bars, facts.closer.back], [1, true]);
+    ok(
+      facts.closer.ticks.includes("300") && !facts.closer.ticks.includes("0"),
+      `${facts.closer.ticks}`,
+    );
+    ok(facts.back.ticks.includes("0") && facts.back.ticks.includes("1,000"), `${facts.back.ticks}`);
   },
 );

@@ -63,7 +63,8 @@ ${notes(map).map((note) => `<p class="failed">${escapeHtml(note)}</p>\n`).join("
 <div id="tokens"></div>
 <h2 id="what"></h2>
 <p class="quiet"><span id="scale"></span> Grey: the first and the last tokens, which are always read.
-Point at a bar for its text; click a token to see what it read.</p>
+Point at a bar for its text, double-click to look closer, click a token to see what it read.
+<button type="button" id="whole" hidden>whole text</button></p>
 <div><svg id="map" role="img" aria-labelledby="what"></svg></div>
 <div id="tip" role="tooltip" hidden></div>
 <h2>In words</h2>

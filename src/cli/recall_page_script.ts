@@ -77,7 +77,20 @@ const tip = byId("tip");
 const laneHeight = Math.max(14, Math.min(64, Math.floor(520 / data.lanes.length)));
 const bottom = data.lanes.length * laneHeight + 6;
 let width = 0; // of the map, as it is on the screen: its letters keep their size
-const xOf = (token) => LEFT + token / data.length * (width - LEFT - RIGHT);
+let view = [0, data.length]; // the tokens that are drawn
+const CLOSER = 8; // times, at each double click
+const xOf = (token) => LEFT + (token - view[0]) / (view[1] - view[0]) * (width - LEFT - RIGHT);
+const tokenAt = (x) => view[0] + (x - LEFT) / (width - LEFT - RIGHT) * (view[1] - view[0]);
+
+/** Draws so many tokens around one, or as many as there are. */
+function look(middle, size) {
+  const shown = Math.max(Math.min(64, data.length), Math.min(size, data.length));
+  const from = Math.max(0, Math.min(data.length - shown, Math.round(middle - shown / 2)));
+  view = [from, from + shown];
+  byId("whole").hidden = shown === data.length;
+  light([]);
+  drawMap(current);
+}
 
 function tickStep() {
   for (let unit = 1;; unit *= 10) {
@@ -87,19 +100,20 @@ function tickStep() {
   }
 }
 
-let shown = [];
+let current = [];
 function drawMap(lanes) {
-  shown = lanes;
+  current = lanes;
   width = Math.max(320, map.parentElement.clientWidth);
   map.setAttribute("viewBox", "0 0 " + width + " " + (bottom + 40));
   map.replaceChildren();
+  const inView = ({ start, end }) => start < view[1] && end > view[0];
   for (const [start, end] of data.always) {
-    draw("rect", {
-      class: "always", x: xOf(start), y: 0, width: Math.max(1, xOf(end) - xOf(start)), height: bottom,
-    });
+    if (!inView({ start, end })) continue;
+    const [from, to] = [xOf(Math.max(start, view[0])), xOf(Math.min(end, view[1]))];
+    draw("rect", { class: "always", x: from, y: 0, width: Math.max(1, to - from), height: bottom });
   }
   const step = tickStep();
-  for (let t = 0; t <= data.length; t += step) {
+  for (let t = Math.ceil(view[0] / step) * step; t <= view[1]; t += step) {
     draw("line", { class: "tick", x1: xOf(t), x2: xOf(t), y1: bottom, y2: bottom + 5 });
     const isLast = xOf(t) + 4 * count(t).length > width;
     const x = isLast ? width : xOf(t);
@@ -113,9 +127,12 @@ function drawMap(lanes) {
     draw("text", { class: "lane", x: LEFT - 8, y: y - 4, "text-anchor": "end" }, data.lanes[lane]);
     // Bars that would cover one another are one, as high as the highest.
     const bars = new Map();
-    for (const stretch of stretches) {
-      const size = Math.max(LEAST, xOf(stretch.end) - xOf(stretch.start));
-      const x = Math.min(xOf(stretch.start), width - RIGHT - size);
+    const seen = stretches.filter(inView);
+    for (const stretch of stretches) stretch.bar = null;
+    for (const stretch of seen) {
+      const from = xOf(Math.max(stretch.start, view[0]));
+      const size = Math.max(LEAST, xOf(Math.min(stretch.end, view[1])) - from);
+      const x = Math.min(from, width - RIGHT - size);
       stretch.x = [x, x + size];
       stretch.key = size > LEAST ? x + " " + size : Math.round(x / LEAST);
       const bar = bars.get(stretch.key);
@@ -126,12 +143,15 @@ function drawMap(lanes) {
       const opacity = 0.35 + 0.65 * share; // what is read seldom recedes
       bars.set(key, draw("rect", { class: "bar", x, width: size, y: y - height, height, opacity }));
     }
-    for (const stretch of stretches) stretch.bar = bars.get(stretch.key);
+    for (const stretch of seen) stretch.bar = bars.get(stretch.key);
     const area = draw("rect", {
       class: "catch", x: LEFT, width: width - LEFT - RIGHT, y: y - laneHeight, height: laneHeight,
     });
-    area.addEventListener("pointermove", (event) => point(stretches, event));
-    area.addEventListener("pointerdown", (event) => point(stretches, event));
+    area.addEventListener("pointermove", (event) => point(seen, event));
+    area.addEventListener("pointerdown", (event) => point(seen, event));
+    area.addEventListener("dblclick", ({ clientX }) => {
+      look(tokenAt(clientX - map.getBoundingClientRect().left), Math.round((view[1] - view[0]) / CLOSER));
+    });
     area.addEventListener("pointerleave", () => light([]));
   });
 }
@@ -153,7 +173,8 @@ function point(stretches, event) {
 function lanesOf(parts) {
   const lanes = [...new Set(parts.map(({ lane }) => lane))].sort((a, b) => a - b);
   if (lanes.length <= 4) return lanes.map((lane) => data.lanes[lane]).join("; ");
-  return lanes.length + " of " + data.lanes.length + " layers or heads";
+  const what = data.lanes[0].includes("head") ? " heads" : " layers";
+  return lanes.length + " of " + data.lanes.length + what;
 }
 
 /** A stretch, or one of several layers. */
@@ -178,12 +199,12 @@ function quote(parent, stretch, parts = [stretch]) {
 let lit = [];
 function light(stretches, event) {
   for (const { bar, item } of lit) {
-    bar.classList.remove("hot");
+    bar?.classList.remove("hot");
     item?.classList.remove("hot");
   }
   lit = stretches;
   for (const { bar, item } of lit) {
-    bar.classList.add("hot");
+    bar?.classList.add("hot");
     item?.classList.add("hot");
   }
   tip.hidden = stretches.length === 0 || !event;
@@ -281,5 +302,6 @@ data.written.forEach(([token, text, step]) => {
     step === null ? null : () => ofStep(step)).classList.toggle("first", /^\s/.test(text));
 });
 show(all, everything(), "What all steps read", true);
-addEventListener("resize", () => drawMap(shown));
+addEventListener("resize", () => drawMap(current));
+byId("whole").addEventListener("click", () => look(0, data.length));
 `;

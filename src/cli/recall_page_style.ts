@@ -42,6 +42,11 @@ bdi, q, blockquote, .place { unicode-bidi: isolate; overflow-wrap: anywhere; }
 #tokens button:disabled { opacity: 0.55; cursor: default; }
 #tokens .part { display: inline-block; margin-right: 10px; }
 
+#whole {
+  font: inherit; color: var(--ink); background: var(--raised); border: 1px solid var(--line);
+  border-radius: 5px; padding: 0 6px; cursor: pointer;
+}
+
 #map { width: 100%; min-width: 320px; display: block; touch-action: pan-y; }
 #map text { fill: var(--quiet); font-size: 12px; font-family: inherit; }
 #map .lane { fill: var(--ink); }
@@ -50,6 +55,7 @@ bdi, q, blockquote, .place { unicode-bidi: isolate; overflow-wrap: anywhere; }
 #map .bar { fill: var(--bar); }
 #map .bar.hot { fill: var(--hot); }
 #map .catch { fill: transparent; cursor: crosshair; }
+#map { user-select: none; -webkit-user-select: none; }
 
 #tip {
   position: absolute; z-index: 2; max-width: min(460px, calc(100vw - 24px)); padding: 8px 10px;

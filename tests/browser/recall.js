@@ -53,13 +53,23 @@ async function visit() {
     button.click();
     return facts();
   });
-  pointAt(0);
+  const again = pointAt(0);
+  const pointedAgain = facts();
+  const { left: x, width } = again.getBoundingClientRect();
+  const ticks = () => [...page.querySelectorAll("#map text")].map((text) => text.textContent);
+  // Where token 310 of 1007 is.
+  const clientX = x + 310 / 1007 * width;
+  again.dispatchEvent(new frame.contentWindow.MouseEvent("dblclick", { clientX }));
+  const closer = { ...facts(), ticks: ticks(), back: !page.getElementById("whole").hidden };
+  page.getElementById("whole").click();
   return {
+    closer,
+    back: { ...facts(), ticks: ticks() },
     first,
     pointed,
     left,
     clicked,
-    pointedAgain: facts(),
+    pointedAgain,
     words: words.map((button) => button.textContent),
     ran: frame.contentWindow.ran ?? null,
     scripts: page.querySelectorAll("script").length,
