@@ -5,6 +5,12 @@
  *
  *     deno run -A bench/endless.ts --lengths 16K,64K,256K,1M
  *     bun bench/endless.ts --lengths 16K,1M,4M,10M --cache-bytes 11G --memory-limit 14G --spill /tmp
+ *
+ * With --json every length is a line; the lines of several runs are a picture of cost by length:
+ *
+ *     deno run -A bench/endless.ts --json > cost.jsonl
+ *     bun bench/endless.ts --json >> cost.jsonl
+ *     deno run -A src/cli/main.ts picture cost cost.jsonl --out cost.svg
  */
 import process from "node:process";
 import { parseArgs } from "node:util";

@@ -23,6 +23,8 @@ for (const [target, ...entries] of targets) {
     "--entry-naming=[name].js",
     "--splitting",
     "--external=node:*",
+    // Packages that are installed beside this one, by those who draw.
+    ...["vega", "vega-lite", "@resvg/resvg-wasm"].map((name) => `--external=${name}`),
   ]);
   if (code !== 0) process.exit(code);
 }

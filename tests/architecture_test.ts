@@ -68,6 +68,12 @@ const RULES: readonly Rule[] = [
     from: "src/system/",
     may: ["src/system/", "src/files/byte_source.ts", "src/errors.ts", "node:"],
   },
+  {
+    from: "src/eval/pictures/draw.ts",
+    may: ["src/eval/"],
+    // Big, and not among the package's dependencies.
+    mayLazily: ["vega", "vega-lite", "@resvg/resvg-wasm"],
+  },
   { from: "src/eval/", may: ["src/eval/", "src/backend/open.ts", ...llama] },
   {
     from: "src/cli/",

@@ -8,6 +8,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import type { BackendName, KvFormat } from "../backend/backend.ts";
 import type { ScopeConfig } from "../reattention/scope.ts";
 import { type MemorySettings, toMemorySettings, withMemory, withMemoryLimit } from "./memory.ts";
+import { addPicture, type PictureSettings } from "./picture_args.ts";
 
 /** The package's version. */
 export const VERSION = "0.1.0";
@@ -115,6 +116,7 @@ export interface Commands {
   inspect(settings: InspectSettings): Promise<void>;
   demo(settings: DemoSettings): Promise<void>;
   calibrate(settings: CalibrateSettings): Promise<void>;
+  picture(settings: PictureSettings): Promise<void>;
 }
 
 /** Where messages of the parser go. */
@@ -335,6 +337,8 @@ ${COUNTS_HELP}`,
         seed: options.seed as number,
       })
     );
+
+  addPicture(program, (settings) => commands.picture(settings));
 
   return program;
 }

@@ -15,6 +15,7 @@ export async function ask(settings: AskSettings): Promise<void> {
   await readAndWrite(settings, {
     verb: "ask",
     raw,
+    question,
     notes: (model) => raw ? [] : warnOfUnknownForm(model, question),
     write: (session, options) => session.ask(question, { ...options, raw }),
     report: (answer) => ({ question, answer }),

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command `reattention`: ask, generate, inspect, demo, calibrate.
+ * The command `reattention`: ask, generate, inspect, demo, calibrate, picture.
  *
  * @module
  */
@@ -21,13 +21,14 @@ import { demo } from "./demo.ts";
 import { follow } from "./follow.ts";
 import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
+import { picture } from "./picture.ts";
 
 /** Runs a command line; gives the exit status: 0 done, 1 failed, 2 wrong usage. */
 async function run(args: readonly string[]): Promise<number> {
   // The parser writes without waiting; what it wrote is handed on, waiting, below.
   let out = "";
   let error = "";
-  const program = createProgram({ ask, follow, generate, inspect, demo, calibrate }, {
+  const program = createProgram({ ask, follow, generate, inspect, demo, calibrate, picture }, {
     version: VERSION,
     output: { out: (text) => out += text, error: (text) => error += text },
   });

@@ -50,12 +50,15 @@ export const MAX_QUESTION_LENGTH = 1 << 16;
 
 /**
  * Lines as they come, without their ends and the white space around them; the last may have no end.
- * One that is longer than {@linkcode MAX_QUESTION_LENGTH} is cut to one more than that.
+ * One that is longer than `most` is cut to one more than that.
  */
-export async function* readLines(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+export async function* readLines(
+  bytes: AsyncIterable<Uint8Array>,
+  most = MAX_QUESTION_LENGTH,
+): AsyncGenerator<string> {
   const decoder = new Utf8Decoder();
   let line = "";
-  const take = (text: string) => line = (line + text).slice(0, MAX_QUESTION_LENGTH + 1);
+  const take = (text: string) => line = (line + text).slice(0, most + 1);
   for await (const chunk of bytes) {
     const [first, ...others] = decoder.push(chunk).split("\n");
     take(first!);

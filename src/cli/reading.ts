@@ -27,7 +27,8 @@ import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
 import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
 import { createProgress, type Progress } from "./progress.ts";
-import { createTrace, type Trace } from "./trace.ts";
+import { piecesOf } from "./pieces.ts";
+import { createTrace, type QuotedTokens, type Trace } from "./trace.ts";
 
 /** What a command does with the text that was read. */
 export interface Task {
@@ -37,6 +38,8 @@ export interface Task {
   readonly raw: boolean;
   /** Read after all inputs. */
   readonly text?: string;
+  /** For the trace: what is asked; undefined where nothing is. */
+  readonly question?: string;
   /** What to say before the answer: a line each. */
   notes?(model: Model): string[];
   write(session: Session, options: AskOptions): AsyncGenerator<string>;
@@ -87,6 +90,12 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
   });
   const loadedTokens = session.length;
   trace = file && startTrace(file, settings, model, session, inputs);
+  let writingStart: number | null = null;
+  const writing = (): { writing?: QuotedTokens & { readonly question: string | null } } => {
+    if (writingStart === null) return {};
+    const pieces = piecesOf(model, session, writingStart, session.length);
+    return { writing: { start: writingStart, question: task.question ?? null, pieces } };
+  };
   const flush = async () => {
     await trace?.flush();
     if (notice === null) return;
@@ -102,6 +111,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     await sayReplaced(inputs, say);
     for (const note of task.notes?.(model) ?? []) await say(`note: ${note}`);
     const options = writingOptions(settings);
+    writingStart = session.length;
     const written = await show(task.write(session, options), settings, flush);
     // The last tokens of the input are read when the question comes.
     const inputSeconds = feedSeconds + session.stats.readSeconds - stepSeconds;
@@ -141,13 +151,13 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     };
     if (settings.json) await standardOutput.write(`${toJson(report)}\n`);
     else for (const line of describe(report, model, session)) await say(line);
-    await trace?.end({ length: session.length, inputs: inputs.reports() });
+    await trace?.end({ length: session.length, inputs: inputs.reports(), ...writing() });
   } catch (error) {
     if (notice !== null) await say(notice);
     const reason = error instanceof Error ? error.message : String(error);
     // Where the file itself is the reason there is nothing more to be written to it.
-    await trace?.end({ length: session.length, inputs: inputs.reports(), error: reason })
-      .catch(() => {});
+    const end = { length: session.length, inputs: inputs.reports(), ...writing(), error: reason };
+    await trace?.end(end).catch(() => {});
     throw error;
   }
 }
@@ -224,7 +234,7 @@ function startTrace(
     inputs: inputs.names,
   }, (startByte, endByte) => {
     return startByte < start ? null : inputs.locate(startByte - start, endByte - start);
-  });
+  }, (start, end) => piecesOf(model, session, start, end));
 }
 
 /** Reads everything; gives the seconds of work. */

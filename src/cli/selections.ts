@@ -6,6 +6,13 @@
 
 import type { SelectionRecord } from "../llama/selection_record.ts";
 
+/** What is needed of a record to count its tokens. */
+export interface TokenSelection {
+  readonly layer: number;
+  /** For the layer, or for each KV head. */
+  readonly spans: readonly (readonly { readonly start: number; readonly end: number }[])[];
+}
+
 /** A stretch of tokens that was selected again and again. */
 export interface SelectedStretch {
   /** First token. */
@@ -38,7 +45,7 @@ export function stepsThatSelected(
  * half as often.
  */
 export function mostSelected(
-  records: readonly SelectionRecord[],
+  records: readonly TokenSelection[],
   layer: number,
 ): SelectedStretch[] {
   const steps = countSteps(records.filter((record) => record.layer === layer));
@@ -60,7 +67,7 @@ export function mostSelected(
 }
 
 /** In how many records each token was selected, by any KV head. */
-function countSteps(records: readonly SelectionRecord[]): Map<number, number> {
+function countSteps(records: readonly TokenSelection[]): Map<number, number> {
   const steps = new Map<number, number>();
   for (const { spans } of records) {
     const tokens = new Set<number>();

@@ -385,6 +385,11 @@ export class Session implements Disposable {
     }, { highWaterMark: 0 });
   }
 
+  /** Tokens [start, end), a copy. */
+  tokens(start: number, end: number): Uint32Array {
+    return this.#log.slice(start, end);
+  }
+
   /** The text of tokens [start, end). */
   textOf(start: number, end: number): string {
     return this.#model.tokenizer.decode(this.#log.slice(start, end));

@@ -42,14 +42,20 @@ export function findBrowser(): string | null {
 }
 
 /**
- * Shows tests/browser/index.html until it has told its facts.
+ * Shows a page of tests/browser until it has told its facts.
  *
- * @param options `plan` is what the page is told; `isolated`, whether it may share memory.
+ * @param options `plan` is what the page is told; `isolated`, whether it may share memory; `page`, which
+ * it is, if not index.html; `pages`, others that are served by their paths, as HTML.
  * @throws {Error} If the page tells of an error, or nothing at all.
  */
 export async function visit<Facts>(
   browser: string,
-  options: { readonly plan: unknown; readonly isolated: boolean },
+  options: {
+    readonly plan: unknown;
+    readonly isolated: boolean;
+    readonly page?: string;
+    readonly pages?: Readonly<Record<string, string>>;
+  },
 ): Promise<Facts> {
   const profile = await mkdtemp(join(tmpdir(), "reattention-browser-"));
   let child: ChildProcess | null = null;
@@ -64,6 +70,10 @@ export async function visit<Facts>(
       response.setHeader("cross-origin-opener-policy", "same-origin");
       response.setHeader("cross-origin-embedder-policy", "require-corp");
     }
+    const made = options.pages?.[request.url!];
+    if (made !== undefined) {
+      return void response.setHeader("content-type", "text/html; charset=utf-8").end(made);
+    }
     if (request.method !== "POST") return serveFile(request, response);
     void readBody(request).then(async (body) => {
       response.end(JSON.stringify(await answers[request.url!]!(body) ?? null));
@@ -76,7 +86,7 @@ export async function visit<Facts>(
   try {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as AddressInfo;
-    const page = `http://127.0.0.1:${port}/tests/browser/index.html`;
+    const page = `http://127.0.0.1:${port}/tests/browser/${options.page ?? "index.html"}`;
     child = spawn(browser, [...FLAGS, `--user-data-dir=${profile}`, page], { stdio: "ignore" });
     child.on("error", told.reject);
     child.on("close", () => told.reject(new Error("the browser has ended")));
