@@ -1,0 +1,226 @@
+/**
+ * A model on the hub as a folder of files: downloaded into the hub's cache where there are files,
+ * read by ranges elsewhere.
+ *
+ * @module
+ */
+
+import type { ByteSource } from "../files/byte_source.ts";
+import { ConnectionError, type Fetch, HttpError, type Patience } from "../files/http_range.ts";
+import { fromUrl } from "../files/http_source.ts";
+import type { HubAccess } from "./access.ts";
+import { chooseFiles, type HubFile } from "./choose.ts";
+import {
+  DEFAULT_ENDPOINT,
+  explainRefusal,
+  fileUrl,
+  type Hub,
+  hubFetch,
+  type ListedFile,
+  type Listing,
+  listModel,
+} from "./hub.ts";
+import { type HubName, parseHubName } from "./name.ts";
+
+/** A folder of files, and which of them is meant. */
+export interface HubPlace {
+  /** As it was named. */
+  readonly name: string;
+  /** The weights' file name; null: model.safetensors or its index. */
+  readonly fileName: string | null;
+  /** Null where there is no such file. */
+  open(fileName: string): Promise<ByteSource | null>;
+}
+
+type CacheModule = typeof import("../system/hub_cache.ts");
+type FileModule = typeof import("../system/file_source.ts");
+
+/**
+ * Finds a model by its name on the hub, and downloads what it needs.
+ *
+ * @throws {TypeError} If the name is none.
+ * @throws {HttpError} If the hub refuses.
+ * @throws {ConnectionError} If the hub cannot be reached, and the cache has nothing.
+ * @throws {Error} If there is no such model in the repository; lists what there is.
+ */
+export async function findOnHub(text: string, access: HubAccess): Promise<HubPlace> {
+  const name = parseHubName(text);
+  const host = await findHost();
+  const environment = await host?.hubEnvironment();
+  const options = access.hub ?? {};
+  const hub: Hub = {
+    endpoint: checkEndpoint(options.endpoint ?? environment?.endpoint ?? DEFAULT_ENDPOINT),
+    token: (options.token ?? environment?.token) || null,
+    ...(access.fetch ? { fetch: access.fetch } : {}),
+  };
+  const cacheFolder = options.cacheFolder ?? environment?.cacheFolder();
+  const cache = host && cacheFolder ? host.openRepoCache(cacheFolder, name.repo) : null;
+
+  const listing = await list(name, hub, access, {
+    isOffline: options.offline ?? environment?.offline ?? false,
+    cached: async () => await cache?.list(name.revision) ?? null,
+    place: cache?.folder ?? null,
+  });
+  const { commit, hub: isListed } = listing;
+  const choice = chooseFiles<HubFile | ListedFile>(listing.files, name);
+  if (choice.note !== null) access.onNotice?.(choice.note);
+
+  const origin = (file: HubFile) => {
+    return { url: fileUrl(hub, name, commit, file.path), fetch: fetchFile(hub, name, file) };
+  };
+  const fetchAll = async (files: readonly ListedFile[]) => {
+    const totalBytes = files.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const missing: ListedFile[] = [];
+    for (const file of files) if (await cache!.find(commit, file) === null) missing.push(file);
+    if (missing.length === 0) return;
+    await cache!.checkSpace(missing);
+    let loaded = totalBytes - missing.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    let newBytes = 0;
+    for (const file of missing) {
+      const { url, fetch } = origin(file);
+      const from = {
+        name: `${file.path} of "${name.text}"`,
+        send: (headers: Record<string, string>, signal: AbortSignal) =>
+          fetch(url, { headers, signal }),
+        check: (response: Response) => checkAnnounced(response, file, name),
+      };
+      await cache!.fetch(commit, file, from, access, (progress) => {
+        newBytes += progress.newBytes;
+        access.onProgress?.({
+          phase: progress.phase,
+          file: file.path,
+          loadedBytes: loaded + progress.loadedBytes,
+          totalBytes,
+          newBytes,
+        });
+      });
+      loaded += file.byteLength;
+    }
+  };
+  const isDownloading = cache !== null && isListed && access.download !== false;
+  if (isDownloading) {
+    await fetchAll(choice.files as ListedFile[]);
+    // Last, so that whoever finds the revision in the cache finds the model.
+    await cache.remember(name.revision, commit);
+  }
+  return {
+    name: name.text,
+    fileName: choice.fileName,
+    async open(fileName) {
+      const file = listing.files.find(({ path }) => path === choice.folder + fileName);
+      if (file === undefined) return null;
+      if (isDownloading) await fetchAll([file as ListedFile]);
+      const path = await cache?.find(commit, file);
+      if (path && host) return await host.openFile(path);
+      const { url, fetch } = origin(file);
+      const source = await fromUrl(url, { ...access, fetch });
+      if (source.byteLength === file.byteLength) return source;
+      throw new TypeError(
+        `Cannot open ${file.path} of "${name.text}": it must have ${file.byteLength} bytes, as ` +
+          `the hub lists it, got ${source.byteLength}`,
+      );
+    },
+  };
+}
+
+/** What a machine with files offers; null in browsers and where modules of the host are missing. */
+async function findHost(): Promise<
+  | Pick<CacheModule, "hubEnvironment" | "openRepoCache"> & Pick<FileModule, "openFile">
+  | null
+> {
+  if (!("process" in globalThis)) return null;
+  try {
+    // Not at the top, because browsers have no such modules.
+    const { hubEnvironment, openRepoCache } = await import("../system/hub_cache.ts");
+    const { openFile } = await import("../system/file_source.ts");
+    return { hubEnvironment, openRepoCache, openFile };
+  } catch {
+    return null;
+  }
+}
+
+function checkEndpoint(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^https?:$/.test(url.protocol) || url.search !== "" || url.hash !== "") {
+    throw new TypeError(`The hub's endpoint (HF_ENDPOINT) must be an http(s) URL, got "${text}"`);
+  }
+  return url.href.replace(/\/+$/, "");
+}
+
+/** A listing, and whether it is the hub's. */
+type Found = { readonly hub: true } & Listing | {
+  readonly hub: false;
+  readonly commit: string;
+  readonly files: readonly HubFile[];
+};
+
+/** What the hub has, or the cache where the hub is not to be asked or does not answer. */
+async function list(
+  name: HubName,
+  hub: Hub,
+  access: HubAccess,
+  { isOffline, cached, place }: {
+    readonly isOffline: boolean;
+    readonly cached: () => Promise<{ commit: string; files: HubFile[] } | null>;
+    readonly place: string | null;
+  },
+): Promise<Found> {
+  const nothing = place === null
+    ? "and there is no cache here"
+    : `and the cache has nothing of revision "${name.revision}" in ${place}`;
+  if (isOffline) {
+    const found = await cached();
+    if (found) return { ...found, hub: false };
+    throw new Error(
+      `Cannot open "${name.text}": offline (HF_HUB_OFFLINE), so the hub is not asked, ${nothing}`,
+    );
+  }
+  // Whoever is offline shall not wait long to hear it.
+  const patience: Patience = { ...access, retries: Math.min(access.retries ?? 2, 2) };
+  try {
+    return { ...await listModel(hub, name, { stallTimeout: 15_000, ...patience }), hub: true };
+  } catch (cause) {
+    const isAway = cause instanceof ConnectionError ||
+      (cause instanceof HttpError && (cause.status >= 500 || cause.status === 429));
+    if (!isAway) throw cause;
+    const found = await cached();
+    if (found === null) {
+      throw new ConnectionError(
+        `Cannot open "${name.text}": the hub at ${hub.endpoint} cannot be reached ` +
+          `(${cause.message}), ${nothing}`,
+        { cause },
+      );
+    }
+    access.onNotice?.(
+      `offline: the hub at ${hub.endpoint} cannot be reached; taking commit ` +
+        `${found.commit.slice(0, 8)} from the cache`,
+    );
+    return { ...found, hub: false };
+  }
+}
+
+/** Fetches one file: refusals are explained. */
+function fetchFile(hub: Hub, name: HubName, file: HubFile): Fetch {
+  const send = hubFetch(hub);
+  return async (url, init) => {
+    const response = await send(url, init);
+    if (![401, 403, 404].includes(response.status)) return response;
+    await response.body?.cancel();
+    throw explainRefusal(hub, name, file.path, response);
+  };
+}
+
+/** What the hub says when it sends the bytes must be what it listed. */
+function checkAnnounced(response: Response, file: ListedFile, name: HubName): void {
+  const size = response.headers.get("x-linked-size");
+  const hash = response.headers.get("x-linked-etag")?.replace(/^(?:W\/)?"(.*)"$/, "$1");
+  if (
+    (size !== null && size !== String(file.byteLength)) ||
+    (hash !== undefined && file.hash.length === 64 && hash !== file.hash)
+  ) {
+    throw new TypeError(
+      `Cannot download ${file.path} of "${name.text}": it must be ${file.byteLength} bytes with ` +
+        `hash ${file.hash}, as listed, got ${size ?? "no size"} and ${hash ?? "no hash"}`,
+    );
+  }
+}
