@@ -26,6 +26,8 @@ import type { HubAccess, LoadProgress } from "../src/hub/access.ts";
 import { chooseFiles } from "../src/hub/choose.ts";
 import { parseHubName } from "../src/hub/name.ts";
 import { findOnHub } from "../src/hub/place.ts";
+import { findBrowser, visit } from "./support/browser.ts";
+import { buildBundles } from "./support/bundles.ts";
 import { hubHash, type TestHub, withHub } from "./support/hub_server.ts";
 import { missing, sharedUrl } from "./support/shared.ts";
 
@@ -344,14 +346,22 @@ test("a hub that announces another size or hash than it listed is not believed",
   });
 });
 
-test("a hub that lists more than the disk can hold is refused before anything is sent", async () => {
+test("a hub that lists more than can be is refused before anything is sent", async () => {
   await withCache(FILES, async (hub, access) => {
+    hub.exaggerates = 2 ** 40;
+    await rejects(
+      () => findOnHub("hf:user/model:Q4_K_M", access),
+      /config\.json must have at most \d+ bytes, got 10995/,
+    );
+    deepEqual(hub.requests.filter(({ path }) => path.includes("resolve")), []);
+  });
+  await withCache({ "model.gguf": GGUF }, async (hub, access) => {
     hub.exaggerates = 2 ** 52;
     await rejects(
-      () => findOnHub("hf:user/model/model-Q4_K_M.gguf", access),
-      /config\.json must have at most \d+ bytes|bytes are needed, the disk has \d+ to spare/,
+      () => findOnHub("hf:user/model", access),
+      /Cannot download to ".*models--user--model": 45035\d+ bytes are needed, the disk has \d+/,
     );
-    deepEqual(hub.requestsFor("model-Q4_K_M.gguf"), []);
+    deepEqual(hub.requests.filter(({ path }) => path.includes("resolve")), []);
   });
 });
 
@@ -641,6 +651,38 @@ test(
       const sent = hub.requestsFor("stories260K-q8_0.gguf").filter(({ host }) => host === "files");
       equal(sent.length, 1);
       deepEqual(readdirSync(join(folder, "blobs")), [hubHash(files["stories260K-q8_0.gguf"]!)]);
+    });
+  },
+);
+
+const browser = findBrowser();
+const noBrowser = browser === null && "there is no Chromium";
+if (noBrowser) console.error(`!! ${noBrowser}: the test of the hub in a browser was skipped`);
+
+test(
+  "in a browser a model on the hub is read by ranges, and answers the same",
+  { skip: missing(STORIES) || noBrowser },
+  async () => {
+    buildBundles();
+    const files = sharedFiles("models/stories260K/", [
+      "stories260K-q8_0.gguf",
+      "stories260K-q5_0.gguf",
+    ]);
+    await withHub(files, async (hub) => {
+      hub.token = "secret";
+      const plan = {
+        library: "/dist/browser/mod.js",
+        source: "hf:user/model:Q8_0",
+        hub: { endpoint: hub.endpoint, token: "secret" },
+        text: "Once upon a time",
+        maxTokens: 12,
+      };
+      const { name, notices, written } = await visit<
+        { readonly name: string; readonly notices: string[]; readonly written: string }
+      >(browser!, { plan, isolated: false, page: "hub.html" });
+      deepEqual({ name, notices }, { name: plan.source, notices: [] });
+      equal(written, await story(fileURLToPath(sharedUrl(STORIES))));
+      ok(hub.requests.every(({ host, authorization }) => host === "hub" || !authorization));
     });
   },
 );

@@ -39,7 +39,10 @@ export interface LoadProgress {
 export interface HubAccess extends FromUrlOptions {
   /** Which hub. */
   readonly hub?: HubOptions;
-  /** Whether files are downloaded into the cache, or read by ranges if not there. Default true. */
+  /**
+   * False: what the cache has not is read by ranges and not kept; then sizes are checked, but not
+   * hashes. So it is where there are no files, as in browsers. Default true.
+   */
   readonly download?: boolean;
   /** Called with each piece of a download. */
   readonly onProgress?: (progress: LoadProgress) => void;

@@ -6,7 +6,7 @@
  */
 
 import { listFiles, modelInfo } from "@huggingface/hub";
-import { type Fetch, HttpError, type Patience, request } from "../files/http_range.ts";
+import { type Fetch, HttpError, type Patience, refusal, request } from "../files/http_range.ts";
 import type { HubFile } from "./choose.ts";
 import { type HubName, isPlainPath } from "./name.ts";
 
@@ -94,8 +94,11 @@ export function fileUrl(hub: Hub, name: HubName, commit: string, path: string): 
 /**
  * A fetch that carries the token, but to the hub alone: files are served by other hosts. What the
  * hub says of a file when it sends there (X-Linked-Etag, X-Linked-Size) is kept with the response.
+ * Its refusals are thrown, in words; those of other hosts are responses as any.
+ *
+ * @param path The file that is asked for; null: the repository.
  */
-export function hubFetch(hub: Hub): Fetch {
+export function hubFetch(hub: Hub, name: HubName, path: string | null): Fetch {
   const send = hub.fetch ?? globalThis.fetch;
   return async (url, init) => {
     const said = new Headers();
@@ -111,6 +114,10 @@ export function hubFetch(hub: Hub): Fetch {
       }
       const location = response.headers.get("location");
       if (isHub) {
+        if ([401, 403, 404].includes(response.status)) {
+          await response.body?.cancel();
+          throw explainRefusal(hub, name, path, response);
+        }
         for (const [key, value] of response.headers) {
           if (/^x-(linked-|repo-commit)/.test(key)) said.set(key, value);
         }
@@ -124,20 +131,15 @@ export function hubFetch(hub: Hub): Fetch {
   };
 }
 
-/**
- * What a refusal of the hub means, in words.
- *
- * @param path The file that was asked for; null: the repository.
- */
-export function explainRefusal(
+/** What a refusal of the hub means. */
+function explainRefusal(
   hub: Hub,
   name: HubName,
   path: string | null,
-  response: Pick<Response, "status" | "statusText" | "headers">,
+  { status, statusText, headers }: Response,
 ): HttpError {
-  const { status } = response;
-  const code = response.headers.get("x-error-code");
-  const answered = `(it answered ${status} ${code ?? response.statusText}`.trimEnd() + ")";
+  const code = headers.get("x-error-code");
+  const answered = `(it answered ${status} ${code ?? statusText}`.trimEnd() + ")";
   const page = `${hub.endpoint}/${name.repo}`;
   let reason: string;
   if (code === "GatedRepo" || status === 403) {
@@ -148,29 +150,26 @@ export function explainRefusal(
     reason = `it has no revision "${name.revision}"`;
   } else if (code === "EntryNotFound" || (status === 404 && path !== null)) {
     reason = `it has no file ${path ?? "like that"}`;
-  } else if (status === 401 || status === 404) {
+  } else {
     reason = hub.token === null
       ? "there is no such model, or it is private or gated: check the name, or set HF_TOKEN to a " +
         "token that may read it"
       : "there is no such model, or the token may not read it: check the name and HF_TOKEN";
-  } else reason = "the hub refused";
+  }
   const what = path === null ? `"${name.text}"` : `${path} of "${name.text}"`;
   return new HttpError(`Cannot open ${what}: ${reason} ${answered}`, status);
 }
 
 /** For the routes that answer in JSON. */
 function apiFetch(hub: Hub, name: HubName, patience: Patience): Fetch {
-  const send = hubFetch(hub);
+  const send = hubFetch(hub, name, null);
   return (url, init) =>
     request(
-      url,
+      `"${name.text}"`,
       patience,
       (signal) => send(url, { ...init, signal }),
       async (response, pieces) => {
-        if (!response.ok) {
-          await response.body?.cancel();
-          throw explainRefusal(hub, name, null, response);
-        }
+        if (!response.ok) throw await refusal(response, `"${name.text}"`);
         const kept: Uint8Array<ArrayBuffer>[] = [];
         let byteLength = 0;
         for await (const piece of pieces()) {

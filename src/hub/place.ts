@@ -6,13 +6,12 @@
  */
 
 import type { ByteSource } from "../files/byte_source.ts";
-import { ConnectionError, type Fetch, HttpError, type Patience } from "../files/http_range.ts";
+import { ConnectionError, HttpError, type Patience } from "../files/http_range.ts";
 import { fromUrl } from "../files/http_source.ts";
 import type { HubAccess } from "./access.ts";
 import { chooseFiles, type HubFile } from "./choose.ts";
 import {
   DEFAULT_ENDPOINT,
-  explainRefusal,
   fileUrl,
   type Hub,
   hubFetch,
@@ -66,7 +65,8 @@ export async function findOnHub(text: string, access: HubAccess): Promise<HubPla
   if (choice.note !== null) access.onNotice?.(choice.note);
 
   const origin = (file: HubFile) => {
-    return { url: fileUrl(hub, name, commit, file.path), fetch: fetchFile(hub, name, file) };
+    const { path } = file;
+    return { url: fileUrl(hub, name, commit, path), fetch: hubFetch(hub, name, path) };
   };
   const fetchAll = async (files: readonly ListedFile[]) => {
     const totalBytes = files.reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -197,17 +197,6 @@ async function list(
     );
     return { ...found, hub: false };
   }
-}
-
-/** Fetches one file: refusals are explained. */
-function fetchFile(hub: Hub, name: HubName, file: HubFile): Fetch {
-  const send = hubFetch(hub);
-  return async (url, init) => {
-    const response = await send(url, init);
-    if (![401, 403, 404].includes(response.status)) return response;
-    await response.body?.cancel();
-    throw explainRefusal(hub, name, file.path, response);
-  };
 }
 
 /** What the hub says when it sends the bytes must be what it listed. */

@@ -31,7 +31,7 @@ import { loadWeights } from "./weights.ts";
 export const EMBEDDED_MODEL: URL = new URL("../../models/pocket/", import.meta.url);
 
 /** How a model is loaded; `signal` ends the loading. */
-export interface LoadOptions extends BackendOptions, Omit<HubAccess, "download"> {
+export interface LoadOptions extends BackendOptions, HubAccess {
   /**
    * The most memory to hold, in bytes. Default: three quarters of what the machine, or the container, has
    * available; 4 GiB where that is unknown.

@@ -75,7 +75,7 @@ export interface RepoCache {
     patience: Patience,
     onProgress: (progress: DownloadProgress) => void,
   ): Promise<string>;
-  /** Remembers which commit a branch or tag is. */
+  /** Remembers which commit a branch or tag is, for when the hub cannot be asked. */
   remember(revision: string, commit: string): Promise<void>;
   /**
    * @throws {RangeError} If the disk has fewer bytes to spare, where it tells.
@@ -120,10 +120,12 @@ export function openRepoCache(cacheFolder: string, repo: string): RepoCache {
       if (isCommit(revision)) return;
       const path = join(folder, "refs", revision);
       if (await readFile(path, "utf8").catch(() => "") === commit) return;
-      await mkdir(dirname(path), { recursive: true }).catch((cause) => {
-        throw explain(cause, dirname(path), "write");
-      });
-      await replaceFile(path, commit);
+      try {
+        await mkdir(dirname(path), { recursive: true });
+        await replaceFile(path, commit);
+      } catch {
+        // Of a cache that may only be read. The model is there; it will be looked for by its commit.
+      }
     },
     async checkSpace(files) {
       let needed = 0;

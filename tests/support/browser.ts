@@ -42,14 +42,15 @@ export function findBrowser(): string | null {
 }
 
 /**
- * Shows tests/browser/index.html until it has told its facts.
+ * Shows a page of tests/browser until it has told its facts.
  *
- * @param options `plan` is what the page is told; `isolated`, whether it may share memory.
+ * @param options `plan` is what the page is told; `isolated`, whether it may share memory; `page`, its
+ * name, index.html if none is given.
  * @throws {Error} If the page tells of an error, or nothing at all.
  */
 export async function visit<Facts>(
   browser: string,
-  options: { readonly plan: unknown; readonly isolated: boolean },
+  options: { readonly plan: unknown; readonly isolated: boolean; readonly page?: string },
 ): Promise<Facts> {
   const profile = await mkdtemp(join(tmpdir(), "reattention-browser-"));
   let child: ChildProcess | null = null;
@@ -76,7 +77,7 @@ export async function visit<Facts>(
   try {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as AddressInfo;
-    const page = `http://127.0.0.1:${port}/tests/browser/index.html`;
+    const page = `http://127.0.0.1:${port}/tests/browser/${options.page ?? "index.html"}`;
     child = spawn(browser, [...FLAGS, `--user-data-dir=${profile}`, page], { stdio: "ignore" });
     child.on("error", told.reject);
     child.on("close", () => told.reject(new Error("the browser has ended")));

@@ -89,6 +89,7 @@ export async function withHub(
   };
 
   const hubServer = createServer((request, response) => {
+    if (allowPages(request, response)) return;
     record("hub", request);
     if (hub.busy > 0) {
       hub.busy--;
@@ -140,6 +141,7 @@ export async function withHub(
     }).end();
   });
   const fileServer = createServer((request, response) => {
+    if (allowPages(request, response)) return;
     record("files", request);
     const name = decodeURIComponent(request.url!.replace(/^\/blobs\/|\?.*/g, ""));
     serve(request, response, name, files[name]!);
@@ -216,6 +218,18 @@ export async function withHub(
   } finally {
     await Promise.all([close(hubServer), close(fileServer)]);
   }
+}
+
+/** Lets pages of other origins ask; true if they asked for just that. */
+function allowPages(request: IncomingMessage, response: ServerResponse): boolean {
+  response.setHeader("access-control-allow-origin", "*");
+  response.setHeader(
+    "access-control-expose-headers",
+    "X-Repo-Commit,X-Error-Code,X-Linked-Size,X-Linked-ETag,ETag,Link,Content-Range",
+  );
+  if (request.method !== "OPTIONS") return false;
+  response.writeHead(204, { "access-control-allow-headers": "authorization,range" }).end();
+  return true;
 }
 
 async function listen(server: Server): Promise<string> {
