@@ -28,7 +28,7 @@ import { parseHubName } from "../src/hub/name.ts";
 import { findOnHub } from "../src/hub/place.ts";
 import { findBrowser, visit } from "./support/browser.ts";
 import { buildBundles } from "./support/bundles.ts";
-import { hubHash, type TestHub, withHub } from "./support/hub_server.ts";
+import { hubHash, nobody, type TestHub, withHub } from "./support/hub_server.ts";
 import { missing, sharedUrl } from "./support/shared.ts";
 
 /** Bytes without a pattern, always the same. */
@@ -413,6 +413,7 @@ test("offline takes what the cache has, and says what it has not", async () => {
     await findOnHub("hf:user/model:Q4_K_M", access);
     const before = hub.requests.length;
     deepEqual(await readThrough("hf:user/model:Q4_K_M", offline), GGUF);
+    match(access.notices.at(-1)!, /^offline \(HF_HUB_OFFLINE\): taking commit [0-9a-f]{8} from/);
     deepEqual(await readThrough(`hf:user/model#${hub.commit}`, offline), GGUF);
     await rejects(
       () => findOnHub("hf:user/model:Q8_0", offline),
@@ -420,12 +421,20 @@ test("offline takes what the cache has, and says what it has not", async () => {
     );
     equal(hub.requests.length, before);
 
-    const away = { ...access, hub: { ...access.hub, endpoint: "http://127.0.0.1:9" } };
+    const endpoint = await nobody();
+    const away = { ...access, hub: { ...access.hub, endpoint } };
     deepEqual(await readThrough("hf:user/model:Q4_K_M", away), GGUF);
-    match(access.notices.at(-1)!, /offline: the hub at http:\/\/127\.0\.0\.1:9 cannot be reached/);
+    match(
+      access.notices.at(-1)!,
+      /offline: the hub at http:\/\/127\.\S+ cannot be reached; taking/,
+    );
     await rejects(
       () => findOnHub("hf:user/other", away),
-      (error) => error instanceof ConnectionError && /cannot be reached/.test(error.message),
+      (error: Error) => {
+        match(error.message, /^Cannot reach the server of "hf:user\/other": .* \(the hub is http:/);
+        match(error.message, /, and the cache has nothing of revision "main" in /);
+        return error instanceof ConnectionError;
+      },
     );
   });
 });
@@ -606,7 +615,7 @@ test(
       const ranges = hub.requestsFor("stories260K-q8_0.gguf").map(({ range }) => range);
       equal(ranges.at(-1), `bytes=${size}-379327`);
 
-      const offline = { ...environment, HF_HUB_OFFLINE: "1", HF_ENDPOINT: "http://127.0.0.1:9" };
+      const offline = { ...environment, HF_HUB_OFFLINE: "1", HF_ENDPOINT: await nobody() };
       const third = await command([...args, "hf:user/model"], offline).done;
       equal(third.out, expected.out, third.error);
       const fourth = await command([...args, "hf:user/model:q4_0"], offline).done;

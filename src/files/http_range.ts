@@ -287,7 +287,9 @@ function dropped(what: string, cause: unknown): Interruption {
   // Node says "fetch failed", and why one level below.
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
   const reason = inner instanceof Error ? inner.message || inner.name : String(inner);
-  return new Interruption(new ConnectionError(`${what}: ${reason}`, { cause }));
+  // Deno adds where to, which may be a signed URL.
+  const short = reason.replace(/ for url \([^)]*\)/, "");
+  return new Interruption(new ConnectionError(`${what}: ${short}`, { cause }));
 }
 
 function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {

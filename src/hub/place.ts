@@ -170,7 +170,10 @@ async function list(
     : `and the cache has nothing of revision "${name.revision}" in ${place}`;
   if (isOffline) {
     const found = await cached();
-    if (found) return { ...found, hub: false };
+    if (found) {
+      access.onNotice?.(`offline (HF_HUB_OFFLINE): taking ${nameCommit(found)} from the cache`);
+      return { ...found, hub: false };
+    }
     throw new Error(
       `Cannot open "${name.text}": offline (HF_HUB_OFFLINE), so the hub is not asked, ${nothing}`,
     );
@@ -186,17 +189,20 @@ async function list(
     const found = await cached();
     if (found === null) {
       throw new ConnectionError(
-        `Cannot open "${name.text}": the hub at ${hub.endpoint} cannot be reached ` +
-          `(${cause.message}), ${nothing}`,
+        `${cause.message} (the hub is ${hub.endpoint}), ${nothing}`,
         { cause },
       );
     }
     access.onNotice?.(
-      `offline: the hub at ${hub.endpoint} cannot be reached; taking commit ` +
-        `${found.commit.slice(0, 8)} from the cache`,
+      `offline: the hub at ${hub.endpoint} cannot be reached; taking ${nameCommit(found)} ` +
+        "from the cache",
     );
     return { ...found, hub: false };
   }
+}
+
+function nameCommit({ commit }: { readonly commit: string }): string {
+  return `commit ${commit.slice(0, 8)}`;
 }
 
 /** What the hub says when it sends the bytes must be what it listed. */

@@ -220,6 +220,14 @@ export async function withHub(
   }
 }
 
+/** Where nobody answers. */
+export async function nobody(): Promise<string> {
+  const server = createServer();
+  const place = await listen(server);
+  await close(server);
+  return place;
+}
+
 /** Lets pages of other origins ask; true if they asked for just that. */
 function allowPages(request: IncomingMessage, response: ServerResponse): boolean {
   response.setHeader("access-control-allow-origin", "*");
