@@ -32,6 +32,7 @@ export interface HubPlace {
 }
 
 type CacheModule = typeof import("../system/hub_cache.ts");
+type RepoCache = ReturnType<CacheModule["openRepoCache"]>;
 type FileModule = typeof import("../system/file_source.ts");
 
 /**
@@ -64,42 +65,16 @@ export async function findOnHub(text: string, access: HubAccess): Promise<HubPla
   const choice = chooseFiles<HubFile | ListedFile>(listing.files, name);
   if (choice.note !== null) access.onNotice?.(choice.note);
 
-  const origin = (file: HubFile) => {
-    const { path } = file;
-    return { url: fileUrl(hub, name, commit, path), fetch: hubFetch(hub, name, path) };
-  };
-  const fetchAll = async (files: readonly ListedFile[]) => {
-    const totalBytes = files.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const missing: ListedFile[] = [];
-    for (const file of files) if (await cache!.find(commit, file) === null) missing.push(file);
-    if (missing.length === 0) return;
-    await cache!.checkSpace(missing);
-    let loaded = totalBytes - missing.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    let newBytes = 0;
-    for (const file of missing) {
-      const { url, fetch } = origin(file);
-      const from = {
-        name: `${file.path} of "${name.text}"`,
-        send: (headers: Record<string, string>, signal: AbortSignal) =>
-          fetch(url, { headers, signal }),
-        check: (response: Response) => checkAnnounced(response, file, name),
-      };
-      await cache!.fetch(commit, file, from, access, (progress) => {
-        newBytes += progress.newBytes;
-        access.onProgress?.({
-          phase: progress.phase,
-          file: file.path,
-          loadedBytes: loaded + progress.loadedBytes,
-          totalBytes,
-          newBytes,
-        });
-      });
-      loaded += file.byteLength;
-    }
-  };
+  const urlOf = (file: HubFile) => fileUrl(hub, name, commit, file.path);
   const isDownloading = cache !== null && isListed && access.download !== false;
+  const download = async (files: readonly HubFile[]) => {
+    const send = (file: ListedFile, init: RequestInit) =>
+      hubFetch(hub, name, file.path)(urlOf(file), init);
+    // Those of a hub's listing are listed files.
+    await downloadAll(cache!, commit, files as readonly ListedFile[], { name, access, send });
+  };
   if (isDownloading) {
-    await fetchAll(choice.files as ListedFile[]);
+    await download(choice.files);
     // Last, so that whoever finds the revision in the cache finds the model.
     await cache.remember(name.revision, commit);
   }
@@ -109,11 +84,14 @@ export async function findOnHub(text: string, access: HubAccess): Promise<HubPla
     async open(fileName) {
       const file = listing.files.find(({ path }) => path === choice.folder + fileName);
       if (file === undefined) return null;
-      if (isDownloading) await fetchAll([file as ListedFile]);
+      // One that nobody could know to be needed, such as a shard of a peculiar name.
+      if (isDownloading) await download([file]);
       const path = await cache?.find(commit, file);
       if (path && host) return await host.openFile(path);
-      const { url, fetch } = origin(file);
-      const source = await fromUrl(url, { ...access, fetch });
+      const source = await fromUrl(urlOf(file), {
+        ...access,
+        fetch: hubFetch(hub, name, file.path),
+      });
       if (source.byteLength === file.byteLength) return source;
       throw new TypeError(
         `Cannot open ${file.path} of "${name.text}": it must have ${file.byteLength} bytes, as ` +
@@ -121,6 +99,48 @@ export async function findOnHub(text: string, access: HubAccess): Promise<HubPla
       );
     },
   };
+}
+
+/** Downloads what is not in the cache, one after the other. */
+async function downloadAll(
+  cache: RepoCache,
+  commit: string,
+  files: readonly ListedFile[],
+  { name, access, send }: {
+    readonly name: HubName;
+    readonly access: HubAccess;
+    readonly send: (file: ListedFile, init: RequestInit) => Promise<Response>;
+  },
+): Promise<void> {
+  const missing: ListedFile[] = [];
+  let loadedBytes = 0;
+  for (const file of files) {
+    if (await cache.find(commit, file) === null) missing.push(file);
+    else loadedBytes += file.byteLength;
+  }
+  if (missing.length === 0) return;
+  await cache.checkSpace(missing);
+  const totalBytes = files.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  let newBytes = 0;
+  for (const file of missing) {
+    const from = {
+      name: `${file.path} of "${name.text}"`,
+      send: (headers: Record<string, string>, signal: AbortSignal) =>
+        send(file, { headers, signal }),
+      check: (response: Response) => checkAnnounced(response, file, name),
+    };
+    await cache.fetch(commit, file, from, access, (progress) => {
+      newBytes += progress.newBytes;
+      access.onProgress?.({
+        phase: progress.phase,
+        file: file.path,
+        loadedBytes: loadedBytes + progress.loadedBytes,
+        totalBytes,
+        newBytes,
+      });
+    });
+    loadedBytes += file.byteLength;
+  }
 }
 
 /** What a machine with files offers; null in browsers and where modules of the host are missing. */

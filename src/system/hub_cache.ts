@@ -130,6 +130,8 @@ export function openRepoCache(cacheFolder: string, repo: string): RepoCache {
     async checkSpace(files) {
       let needed = 0;
       for (const file of files) {
+        // Another commit may have the same file.
+        if (await sizeOf(blob(file)) === file.byteLength) continue;
         needed += file.byteLength - (await sizeOf(`${blob(file)}.incomplete`) ?? 0);
       }
       const free = await freeBytes(folder);
