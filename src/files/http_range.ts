@@ -273,6 +273,8 @@ async function* readPieces(
         throw dropped(`Cannot read ${name}`, cause);
       });
       isDone = done;
+      // A fetch of the caller's may not know the signal.
+      attempt.signal.throwIfAborted();
       if (done) return;
       attempt.alive();
       yield value;

@@ -5,6 +5,7 @@
  */
 
 import { parseGgufSplit } from "../files/gguf_split.ts";
+import { WEIGHTS, WEIGHTS_INDEX } from "../files/safetensors.ts";
 import { type HubName, isWeightsName } from "./name.ts";
 
 /** A file of a repository. */
@@ -26,9 +27,6 @@ export interface Choice<File extends HubFile> {
   /** What was decided without being asked for; null where nothing was. */
   readonly note: string | null;
 }
-
-const WEIGHTS = "model.safetensors";
-const WEIGHTS_INDEX = "model.safetensors.index.json";
 
 /** What may stand beside the weights. */
 const COMPANIONS: readonly string[] = [

@@ -34,7 +34,7 @@ export interface Listing {
 }
 
 /** Where models are unless HF_ENDPOINT says otherwise. */
-export const DEFAULT_ENDPOINT = "https://huggingface.co";
+export const DEFAULT_ENDPOINT: string = "https://huggingface.co";
 
 /** The longest answer that is read about a repository, in bytes. */
 const MAX_ANSWER_BYTES = 16 * 2 ** 20;

@@ -22,11 +22,6 @@ const FORM = /^hf:([^/:#]+)\/([^/:#]+)((?:\/[^/:#]+)*)(?::([^:/#]+))?(?:#(.+))?$
 /** As the hub allows them. */
 const REPO_PART = /^[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?$/;
 
-/** Whether a source is to be looked for on the hub. */
-export function isHubName(source: string): boolean {
-  return /^hf:/i.test(source);
-}
-
 /**
  * Takes a name apart.
  *

@@ -11,7 +11,12 @@ import { parseGgufSplit, readSplitGguf } from "../files/gguf_split.ts";
 import { HttpError } from "../files/http_range.ts";
 import { fromUrl, type FromUrlOptions } from "../files/http_source.ts";
 import { parseJson } from "../files/json.ts";
-import { readSafetensors, readShardedSafetensors } from "../files/safetensors.ts";
+import {
+  readSafetensors,
+  readShardedSafetensors,
+  WEIGHTS,
+  WEIGHTS_INDEX,
+} from "../files/safetensors.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
 import { fingerprint } from "../files/xx_hash.ts";
 import type { HubAccess } from "../hub/access.ts";
@@ -56,9 +61,6 @@ export interface ModelFiles {
 export const MAX_CONFIG_BYTES: number = 16 * 2 ** 20;
 /** The longest tokenizer.json that is read, in bytes; the largest known have about 35 MB. */
 export const MAX_TOKENIZER_BYTES: number = 128 * 2 ** 20;
-
-const WEIGHTS = "model.safetensors";
-const WEIGHTS_INDEX = "model.safetensors.index.json";
 
 /**
  * Opens a model: reads its configuration, tokenizer and profile, and the headers of its weights.
