@@ -55,6 +55,7 @@ export { EMBEDDED_MODEL, loadModel, type LoadOptions, Model } from "./src/llama/
 export type { Chat } from "./src/llama/chat.ts";
 export type { ChatParts } from "./src/text/chat_template.ts";
 export type { ModelSource } from "./src/llama/model_files.ts";
+export type { HubAccess, HubOptions, LoadProgress } from "./src/hub/access.ts";
 export { AUTHORS_SCOPES, type AuthorsModel, slidingWindow } from "./src/reattention/presets.ts";
 export { createRope, type Rope, type RopeScaling } from "./src/reattention/rope.ts";
 export type { Architecture } from "./src/llama/architectures.ts";
@@ -74,7 +75,9 @@ export type {
 } from "./src/llama/session_options.ts";
 export type { SelectedSpan, SelectionRecord, StepPhase } from "./src/llama/selection_record.ts";
 export type { SamplerOptions } from "./src/llama/sampler.ts";
-export { type ByteSource, fromBlob, fromBytes, fromUrl } from "./src/files/byte_source.ts";
+export { type ByteSource, fromBlob, fromBytes } from "./src/files/byte_source.ts";
+export { fromUrl, type FromUrlOptions } from "./src/files/http_source.ts";
+export { ConnectionError, type Fetch, HttpError, type Patience } from "./src/files/http_range.ts";
 export { createTokenizer, type Tokenizer } from "./src/text/tokenizer.ts";
 export { TokenEncoderStream } from "./src/text/token_encoder.ts";
 export { TokenDecoderStream } from "./src/text/token_decoder.ts";

@@ -19,7 +19,14 @@ const leaves = ["src/errors.ts", "src/reattention/scope.ts", "src/reattention/ro
 const contract = ["src/backend/backend.ts", ...leaves];
 // What every backend is held to.
 const common = ["src/backend/checks.ts", "src/backend/key_channels.ts", "src/backend/kv_bytes.ts"];
-const llama = ["src/llama/", "src/reattention/", "src/files/", "src/text/", ...contract];
+const llama = [
+  "src/llama/",
+  "src/reattention/",
+  "src/files/",
+  "src/text/",
+  "src/hub/access.ts",
+  ...contract,
+];
 
 const RULES: readonly Rule[] = [
   { from: "src/errors.ts", may: [] },
@@ -45,6 +52,14 @@ const RULES: readonly Rule[] = [
   },
   { from: "src/files/", may: ["src/files/", "src/errors.ts"] },
   {
+    from: "src/hub/place.ts",
+    may: ["src/hub/", "src/files/", "src/errors.ts"],
+    // What is downloaded is kept, where there are files.
+    mayLazily: ["src/system/file_source.ts", "src/system/hub_cache.ts"],
+  },
+  { from: "src/hub/hub.ts", may: ["src/hub/", "src/files/", "@huggingface/hub"] },
+  { from: "src/hub/", may: ["src/hub/", "src/files/"] },
+  {
     from: "src/text/",
     may: ["src/text/", "src/errors.ts", "@huggingface/tokenizers", "@huggingface/jinja"],
   },
@@ -54,8 +69,12 @@ const RULES: readonly Rule[] = [
     // What the machine has, where there is more to it than a browser.
     mayLazily: ["src/system/memory.ts", "src/system/spill_file.ts"],
   },
-  // Models are opened by path, too, where there are paths.
-  { from: "src/llama/model_files.ts", may: llama, mayLazily: ["src/system/file_source.ts"] },
+  // Models are opened by path, too, where there are paths; and by name.
+  {
+    from: "src/llama/model_files.ts",
+    may: llama,
+    mayLazily: ["src/system/file_source.ts", "src/hub/place.ts"],
+  },
   // So are sessions' files.
   {
     from: "src/llama/session_file.ts",
@@ -65,8 +84,18 @@ const RULES: readonly Rule[] = [
   { from: "src/llama/session.ts", may: [...llama, "src/backend/checks.ts"] },
   { from: "src/llama/", may: llama },
   {
+    from: "src/system/hub_cache.ts",
+    may: ["src/system/", "src/files/", "src/hub/", "node:"],
+  },
+  {
     from: "src/system/",
-    may: ["src/system/", "src/files/byte_source.ts", "src/errors.ts", "node:"],
+    may: [
+      "src/system/",
+      "src/files/byte_source.ts",
+      "src/files/http_range.ts",
+      "src/errors.ts",
+      "node:",
+    ],
   },
   {
     from: "src/eval/pictures/draw.ts",

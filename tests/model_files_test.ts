@@ -141,7 +141,10 @@ test("a server's failure is not taken for a missing file", async () => {
   const server = createServer((_, response) => response.writeHead(500).end());
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
-  await rejects(() => openModelFiles(`http://127.0.0.1:${port}/`), /answered 500/);
+  await rejects(
+    () => openModelFiles(`http://127.0.0.1:${port}/`, { retryDelay: 1 }),
+    /answered 500/,
+  );
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
 });

@@ -15,7 +15,7 @@ export const VERSION = "0.1.0";
 
 /** Which model, on which machine. */
 export interface ModelSettings {
-  /** A folder or URL; undefined is the embedded model. */
+  /** A folder, a file, a URL, or a name on the hub; undefined is the embedded model. */
   readonly model?: string;
   readonly backend: BackendName | "auto";
   /** Undefined: as many as there are cores. */
@@ -162,6 +162,7 @@ Examples:
   tail -f app.log | reattention ask --follow
   echo "It was a dark and stormy night" | reattention generate --max-tokens 40
   reattention inspect path/to/model
+  reattention ask "Who is Ada?" --file book.txt --model hf:user/model:Q4_K_M
   reattention calibrate --model path/to/model --text book.txt
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
@@ -249,12 +250,12 @@ ${COUNTS_HELP}`,
     );
 
   program.command("inspect")
-    .argument("[model]", "folder or URL of a model; default: the embedded one")
+    .argument("[model]", "folder, file, URL or hf: name of a model; default: the embedded one")
     .summary("say what a model's files hold and what reading with it will cost")
     .description(
       "Says what a model's files hold and what reading with it will cost. Reads only the headers.",
     )
-    .option("--model <dir>", "the same as the argument")
+    .option("--model <source>", "the same as the argument")
     .option("--json", "print one JSON object")
     .action((model: string | undefined, options: Record<string, unknown>) => {
       if (model !== undefined && options.model !== undefined) {
@@ -348,9 +349,10 @@ const COUNTS_HELP = `Counts may end in K (1024) or M (1024 * 1024): --global 1K.
 function withModel(command: Command, { embeddedOnly = false } = {}): Command {
   if (!embeddedOnly) {
     command.option(
-      "--model <dir>",
-      "folder or URL with config.json, model.safetensors (or its index) and tokenizer.json; " +
-        "default: the embedded model",
+      "--model <source>",
+      "folder with config.json, model.safetensors (or its index) and tokenizer.json; a .gguf or " +
+        ".safetensors file; a URL of either; or hf:user/model, hf:user/model:Q4_K_M, " +
+        "hf:user/model/file.gguf, with or without #revision; default: the embedded model",
     );
   }
   return withMemoryLimit(command)

@@ -7,7 +7,7 @@
 import { readBytes } from "../files/byte_source.ts";
 import { asObject, parseJson } from "../files/json.ts";
 import type { Calibration } from "../llama/calibration.ts";
-import { EMBEDDED_MODEL, loadModel } from "../llama/load.ts";
+import { EMBEDDED_MODEL } from "../llama/load.ts";
 import { MAX_CONFIG_BYTES, openModelFiles } from "../llama/model_files.ts";
 import { parseProfile, type Profile } from "../llama/profile.ts";
 import { kindOf, openFile } from "../system/file_source.ts";
@@ -19,11 +19,12 @@ import { plural } from "./format.ts";
 import { describeSelectLayers, nameLayers } from "./inspect.ts";
 import { toReadableJson } from "./json.ts";
 import { searchLayers } from "./layer_search.ts";
-import { loadOptions } from "./memory.ts";
+import { reportLoading } from "./loading.ts";
 import { identify, planProbes } from "./probe_plan.ts";
 import { startProbeRun } from "./probe_run.ts";
 import type { NeedleTemplates } from "./probes.ts";
 import { createProgress } from "./progress.ts";
+import { openModel } from "./reading.ts";
 
 /** Runs `calibrate`. */
 export async function calibrate(settings: CalibrateSettings): Promise<void> {
@@ -32,14 +33,17 @@ export async function calibrate(settings: CalibrateSettings): Promise<void> {
   const say = async (line: string) => {
     if (!settings.quiet) await standardError.write(`${line}\n`);
   };
-  const files = await openModelFiles(settings.model ?? EMBEDDED_MODEL);
+  const name = settings.model ?? "the embedded model";
+  const report = reportLoading(name, standardError, !settings.quiet);
+  const files = await openModelFiles(settings.model ?? EMBEDDED_MODEL, report)
+    .finally(() => report.end());
   const { numLayers } = files.config;
   const identity = await identify(files).finally(() => files.close());
   // Before hours of probing, not after.
   const before = await readProfile(out, files.profile, numLayers);
   const text = settings.text === undefined ? null : await openFile(settings.text);
   try {
-    using model = await loadModel(settings.model, loadOptions(settings));
+    using model = await openModel(settings);
     const { plan, header, notes } = await planProbes(model, settings, templates, text);
     for (const note of notes) await say(`note: ${note}`);
     const journalPath = `${out}.probes.jsonl`;
@@ -109,9 +113,11 @@ function checkTemplates({ needle, question }: CalibrateSettings): NeedleTemplate
 
 /** Where a model's profile is, if it is a model of this machine's and not of the package. */
 async function besideModel(model: string | undefined): Promise<string> {
-  if (model === undefined || /^(https?|file):/i.test(model)) {
+  if (model === undefined || /^(https?|file|hf):/i.test(model)) {
     throw new UsageError(
-      `${model === undefined ? "The embedded model is" : "A model by URL is"} not written to: ` +
+      `${
+        model === undefined ? "The embedded model is" : "A model by URL or name is"
+      } not written to: ` +
         "name the profile to write with --out",
     );
   }

@@ -34,7 +34,6 @@ import {
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { toJsonLine } from "./json.ts";
 import { forgetNotice } from "./memory.ts";
-import { createProgress } from "./progress.ts";
 import { MAX_QUESTION_LENGTH, openQuestions, type QuestionSources } from "./questions.ts";
 import {
   describeMemory,
@@ -91,7 +90,7 @@ export async function follow(settings: FollowSettings): Promise<void> {
   for (const { path } of chosen) if (path !== null) await checkReadable(path);
   const sources = await openQuestions(settings);
   const inputs = joinInputs(chosen);
-  using model = await openModel(settings, createProgress(standardError, !settings.quiet));
+  using model = await openModel(settings);
   let notice: string | null = null;
   let hasForgotten = false;
   using session = model.session({

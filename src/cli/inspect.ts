@@ -15,7 +15,7 @@ import { resolveSelectLayers } from "../llama/select_layers.ts";
 import { defaultStepSize } from "../llama/session_options.ts";
 import { fitScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { memoryLimit } from "../system/memory.ts";
-import { standardOutput } from "../system/system.ts";
+import { standardError, standardOutput } from "../system/system.ts";
 import type { InspectSettings } from "./args.ts";
 import { formatBytes, formatCount, plural } from "./format.ts";
 import { toJson } from "./json.ts";
@@ -64,7 +64,11 @@ export interface ModelSummary {
 
 /** Runs `inspect`. */
 export async function inspect(settings: InspectSettings): Promise<void> {
-  const files = await openModelFiles(settings.model ?? EMBEDDED_MODEL);
+  const files = await openModelFiles(settings.model ?? EMBEDDED_MODEL, {
+    // Headers are no reason to download a model.
+    download: false,
+    onNotice: (notice) => void standardError.write(`note: ${notice}\n`),
+  });
   try {
     const summary = summarizeModel(files);
     const text = settings.json ? toJson(summary) : describeModel(summary);

@@ -54,10 +54,16 @@ async function run(args: readonly string[]): Promise<number> {
 /** One line, and the stack where it was asked for. */
 function describe(cause: unknown): string {
   const message = cause instanceof Error ? cause.message : String(cause);
-  const stack = environmentVariable("REATTENTION_DEBUG") && cause instanceof Error
-    ? `${cause.stack}\n`
-    : "";
+  const stack = wantsStack() && cause instanceof Error ? `${cause.stack}\n` : "";
   return `reattention: ${message}\n${stack}`;
+}
+
+function wantsStack(): boolean {
+  try {
+    return environmentVariable("REATTENTION_DEBUG") !== undefined;
+  } catch {
+    return false; // Deno was not allowed to look
+  }
 }
 
 setExitStatus(await run(programArguments()));

@@ -19,12 +19,13 @@ import {
   standardOutput,
   type TextFile,
 } from "../system/system.ts";
-import { type ReadSettings, UsageError } from "./args.ts";
+import { type ModelSettings, type ReadSettings, UsageError } from "./args.ts";
 import { feed } from "./feed.ts";
 import { formatBytes, formatCount, formatRate, formatSeconds, plural } from "./format.ts";
 import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
+import { reportLoading } from "./loading.ts";
 import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { piecesOf } from "./pieces.ts";
@@ -75,7 +76,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     if (!settings.quiet) await standardError.write(`${line}\n`);
   };
   const progress = createProgress(standardError, !settings.quiet);
-  using model = await openModel(settings, progress);
+  using model = await openModel(settings);
   // Known only when the session is made, which wants to know where to record.
   let trace: Trace | null = null;
   let notice: string | null = null;
@@ -196,9 +197,13 @@ async function saveSession(
 }
 
 /** Loads the model of the settings. */
-export async function openModel(settings: ReadSettings, progress: Progress): Promise<Model> {
-  await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
-  return await loadModel(settings.model, loadOptions(settings)).finally(() => progress.clear());
+export async function openModel(
+  settings: ModelSettings & Pick<ReadSettings, "quiet">,
+): Promise<Model> {
+  const { model, quiet } = settings;
+  const report = reportLoading(model ?? "the embedded model", standardError, !quiet);
+  return await loadModel(model, { ...loadOptions(settings), ...report })
+    .finally(() => report.end());
 }
 
 /** What the settings say of a session, new or loaded. */

@@ -1,5 +1,5 @@
 /**
- * Bytes that can be read by position: a file, a URL with ranges, a blob, an array.
+ * Bytes that can be read by position: a file, a URL with ranges (http_source.ts), a blob, an array.
  *
  * @module
  */
@@ -19,12 +19,6 @@ export interface ByteSource {
   /** Closes what is open. */
   close?(): Promise<void>;
 }
-
-/**
- * The largest file that {@linkcode fromUrl} downloads whole from a server without ranges, in bytes:
- * a tokenizer, a configuration or a tiny model, but never gigabytes by surprise.
- */
-export const MAX_WHOLE_DOWNLOAD_BYTES: number = 64 * 2 ** 20;
 
 /**
  * An array of bytes as a source. The array is not copied and must not change.
@@ -70,89 +64,6 @@ export function fromBlob(blob: Blob, name: string): ByteSource {
   };
 }
 
-/** Options of {@linkcode fromUrl}. */
-export interface FromUrlOptions {
-  /** Instead of the global one: a proxy, credentials, a cache. */
-  readonly fetch?: (url: string, init: RequestInit) => Promise<Response>;
-  /** Ends this and all later requests of the source. */
-  readonly signal?: AbortSignal;
-}
-
-/** A server's refusal, with its status, so that "there is no such file" can be told apart. */
-export class HttpError extends Error {
-  /** Always `"HttpError"`. */
-  override readonly name = "HttpError";
-  /** The response's status, e.g. 404. */
-  readonly status: number;
-
-  /** `message` says what was asked for and what came back. */
-  constructor(message: string, status: number) {
-    super(message);
-    this.status = status;
-  }
-}
-
-/**
- * A file on a server, read by HTTP ranges (RFC 9110, section 14); one request per `read`.
- *
- * The first request learns the size. A server that ignores ranges is accepted for files of at most
- * {@linkcode MAX_WHOLE_DOWNLOAD_BYTES}, which are then downloaded whole and kept; above, it is an
- * error.
- *
- * @throws {HttpError} If the server refuses.
- * @throws {TypeError} If it does not say the size, or sends something other than was asked for.
- */
-export async function fromUrl(
-  url: string | URL,
-  options: FromUrlOptions = {},
-): Promise<ByteSource> {
-  const name = String(url);
-  const request = (range: string) =>
-    (options.fetch ?? globalThis.fetch)(name, {
-      // A compressed range could not be told from a damaged one. Browsers drop this header.
-      headers: { "Range": range, "Accept-Encoding": "identity" },
-      signal: options.signal ?? null,
-    });
-
-  const first = await request("bytes=0-0");
-  if (first.status === 200) return await downloadWhole(first, name);
-  if (first.status !== 206 && first.status !== 416) throw await refusal(first, name);
-  const byteLength = sizeOf(first.headers.get("content-range"));
-  const etag = first.headers.get("etag");
-  await first.body?.cancel();
-  // An empty file has no byte 0: 416 with "bytes */0" is its way to say so.
-  if (byteLength === null || (first.status === 416 && byteLength !== 0)) {
-    throw new TypeError(
-      `Cannot open ${name}: the server must say the file's size in Content-Range ` +
-        `(across origins: and expose that header), got "${first.headers.get("content-range")}"`,
-    );
-  }
-
-  return {
-    name,
-    byteLength,
-    async read(this: ByteSource, target, start) {
-      checkRange(this, target, start);
-      if (target.byteLength === 0) return;
-      const last = start + target.byteLength - 1;
-      const response = await request(`bytes=${start}-${last}`);
-      if (response.status !== 206) throw await refusal(response, name);
-      const range = response.headers.get("content-range");
-      if (range !== `bytes ${start}-${last}/${byteLength}`) {
-        await response.body?.cancel();
-        throw new TypeError(
-          `Cannot read ${name}: asked for bytes ${start}-${last}/${byteLength}, got "${range}"`,
-        );
-      }
-      if (etag !== null && response.headers.get("etag") !== etag) {
-        await response.body?.cancel();
-        throw new TypeError(`Cannot read ${name}: the file changed on the server meanwhile`);
-      }
-      await fill(target, response, name);
-    },
-  };
-}
-
 /**
  * The bytes [start, end) of a source, in memory of their own.
  *
@@ -190,66 +101,4 @@ function checkBounds(source: ByteSource, start: number, end: number): void {
 // deno-lint-ignore require-await
 async function attempt(action: () => void): Promise<void> {
   action();
-}
-
-/** The size: what follows the slash of Content-Range. Null where there is none. */
-function sizeOf(contentRange: string | null): number | null {
-  const digits = contentRange?.match(/^bytes (?:\*|0-0)\/(\d{1,16})$/)?.[1];
-  return digits !== undefined && Number.isSafeInteger(Number(digits)) ? Number(digits) : null;
-}
-
-async function refusal(response: Response, name: string): Promise<Error> {
-  await response.body?.cancel();
-  if (response.ok) {
-    return new TypeError(
-      `Cannot read ${name}: the server must answer a range with status 206, got ${response.status}`,
-    );
-  }
-  return new HttpError(
-    `Cannot open ${name}: the server answered ${response.status} ${response.statusText}`.trimEnd(),
-    response.status,
-  );
-}
-
-async function downloadWhole(response: Response, name: string): Promise<ByteSource> {
-  const length = response.headers.get("content-length");
-  const byteLength = length === null ? NaN : Number(length);
-  if (
-    !Number.isSafeInteger(byteLength) || byteLength < 0 || byteLength > MAX_WHOLE_DOWNLOAD_BYTES ||
-    // Then Content-Length counts the compressed bytes.
-    (response.headers.get("content-encoding") ?? "identity") !== "identity"
-  ) {
-    await response.body?.cancel();
-    throw new TypeError(
-      `Cannot read ${name} in parts: the server does not answer ranges, and only a file of a stated, ` +
-        `uncompressed size up to ${MAX_WHOLE_DOWNLOAD_BYTES} bytes is downloaded whole, got ` +
-        `Content-Length ${length ?? "missing"}`,
-    );
-  }
-  const bytes = new Uint8Array(byteLength);
-  await fill(bytes, response, name);
-  return fromBytes(bytes, name);
-}
-
-/** Streams a body into `target`: no second copy of it ever exists. */
-async function fill(target: Uint8Array, response: Response, name: string): Promise<void> {
-  let filled = 0;
-  const reader = response.body?.getReader();
-  while (reader) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    if (filled + value.byteLength > target.byteLength) {
-      await reader.cancel();
-      throw new TypeError(
-        `Cannot read ${name}: asked for ${target.byteLength} bytes, the server sent more`,
-      );
-    }
-    target.set(value, filled);
-    filled += value.byteLength;
-  }
-  if (filled < target.byteLength) {
-    throw new TypeError(
-      `Cannot read ${name}: asked for ${target.byteLength} bytes, the connection ended after ${filled}`,
-    );
-  }
 }

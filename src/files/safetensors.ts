@@ -10,6 +10,11 @@ import { type ByteSource, readBytes } from "./byte_source.ts";
 import { asObject, parseJson, shorten } from "./json.ts";
 import { countElements, type TensorInfo, type TensorTable } from "./tensor_table.ts";
 
+/** What Hugging Face's layout calls a model in one file. */
+export const WEIGHTS: string = "model.safetensors";
+/** What it calls the index of a model in several. */
+export const WEIGHTS_INDEX: string = "model.safetensors.index.json";
+
 /** The longest header accepted, in bytes: the format's own limit. */
 export const MAX_SAFETENSORS_HEADER_BYTES: number = 100_000_000;
 /** The most dimensions of a tensor. */

@@ -8,12 +8,14 @@ import type { Backend, BackendName } from "../backend/backend.ts";
 import { type BackendOptions, openBackend } from "../backend/open.ts";
 import { createRope } from "../reattention/rope.ts";
 import { fingerprint } from "../files/xx_hash.ts";
+import type { HubAccess } from "../hub/access.ts";
 import { readGgufTokenizer } from "../text/gguf_tokenizer.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import { answerMode, type Chat, createChat, endTokens } from "./chat.ts";
 import type { LlamaConfig } from "./config.ts";
 import { type ModelIdentity, watchWeights } from "./identity.ts";
 import { Llama } from "./llama.ts";
+import { watchProgress } from "./load_watch.ts";
 import { type ModelSource, openModelFiles } from "./model_files.ts";
 import type { Profile } from "./profile.ts";
 import { Session } from "./session.ts";
@@ -28,8 +30,8 @@ import { loadWeights } from "./weights.ts";
  */
 export const EMBEDDED_MODEL: URL = new URL("../../models/pocket/", import.meta.url);
 
-/** How a model is loaded. */
-export interface LoadOptions extends BackendOptions {
+/** How a model is loaded; `signal` ends the loading. */
+export interface LoadOptions extends BackendOptions, HubAccess {
   /**
    * The most memory to hold, in bytes. Default: three quarters of what the machine, or the container, has
    * available; 4 GiB where that is unknown.
@@ -142,7 +144,9 @@ export class Model implements Disposable {
  *
  * @param source A directory in Hugging Face's layout (config.json, model.safetensors or its sharded
  * index, tokenizer.json), a file in one (a GGUF brings its own tokenizer), a URL of either, or a map from file names to sources of
- * bytes. Default: the embedded model.
+ * bytes; or a name on the hub: `hf:user/model`, `hf:user/model:Q4_K_M`, `hf:user/model/file.gguf`, each with
+ * `#revision` or without. That is downloaded into the hub's cache, checked, and gone on with after a break; where there
+ * are no files it is read by ranges. Default: the embedded model.
  * @throws {ModelFormatError} If a file is not what it claims to be.
  * @throws {OutOfMemoryError} If the weights do not fit; nothing of them has been read then.
  *
@@ -169,7 +173,7 @@ export async function loadModel(
   const host = await findHost();
   const memoryLimit = given.memoryLimit ?? host?.memoryLimit() ?? undefined;
   const backendOptions = memoryLimit === undefined ? given : { ...given, memoryLimit };
-  const files = await openModelFiles(source);
+  const files = await openModelFiles(source, options);
   try {
     const { config, profile, name } = files;
     const { tensors } = files;
@@ -194,7 +198,7 @@ export async function loadModel(
     const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
     try {
       const before = backend.byteLength;
-      const watch = watchWeights();
+      const watch = watchProgress(watchWeights(), files.tensors, options);
       const weights = await loadWeights(backend, files.tensors, config, watch);
       const weightBytes = backend.byteLength - before;
       const rope = createRope(config.ropeTheta, config.headDim, config.ropeScaling);

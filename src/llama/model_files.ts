@@ -6,18 +6,20 @@
  */
 
 import { ModelFormatError } from "../errors.ts";
-import {
-  type ByteSource,
-  fromUrl,
-  type FromUrlOptions,
-  HttpError,
-  readBytes,
-} from "../files/byte_source.ts";
+import { type ByteSource, readBytes } from "../files/byte_source.ts";
 import { parseGgufSplit, readSplitGguf } from "../files/gguf_split.ts";
+import { HttpError } from "../files/http_range.ts";
+import { fromUrl, type FromUrlOptions } from "../files/http_source.ts";
 import { parseJson } from "../files/json.ts";
-import { readSafetensors, readShardedSafetensors } from "../files/safetensors.ts";
+import {
+  readSafetensors,
+  readShardedSafetensors,
+  WEIGHTS,
+  WEIGHTS_INDEX,
+} from "../files/safetensors.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
 import { fingerprint } from "../files/xx_hash.ts";
+import type { HubAccess } from "../hub/access.ts";
 import { type ChatTemplate, findChatTemplate } from "./chat.ts";
 import { type LlamaConfig, parseGgufConfig, parseHfConfig } from "./config.ts";
 import { parseProfile, type Profile } from "./profile.ts";
@@ -25,7 +27,9 @@ import { readFactors } from "./rope_scaling.ts";
 
 /**
  * Where a model is: the path or URL (`http:`, `https:`, `file:`) of a directory or of a
- * `.safetensors` or `.gguf` file; or its files by name, e.g. from a drop on a page.
+ * `.safetensors` or `.gguf` file; its name on the hub, `hf:user/model`, `hf:user/model:Q4_K_M` or
+ * `hf:user/model/file.gguf`, with or without `#revision`; or its files by name, e.g. from a drop on
+ * a page.
  */
 export type ModelSource = string | URL | Readonly<Record<string, ByteSource>>;
 
@@ -58,23 +62,21 @@ export const MAX_CONFIG_BYTES: number = 16 * 2 ** 20;
 /** The longest tokenizer.json that is read, in bytes; the largest known have about 35 MB. */
 export const MAX_TOKENIZER_BYTES: number = 128 * 2 ** 20;
 
-const WEIGHTS = "model.safetensors";
-const WEIGHTS_INDEX = "model.safetensors.index.json";
-
 /**
  * Opens a model: reads its configuration, tokenizer and profile, and the headers of its weights.
  *
  * A directory is in Hugging Face's layout: config.json, model.safetensors or its sharded index,
  * tokenizer.json; tokenizer_config.json, chat_template.jinja, generation_config.json and
  * reattention.json where they are. Beside a single file the same are looked for; a `.gguf` needs none of them.
+ * What has a name on the hub is downloaded first, where there are files.
  *
- * @param options How URLs are fetched.
+ * @param options How URLs are fetched, and what the hub offers.
  * @throws {Error} If there is no model at the place; the message says what was looked for.
  * @throws {ModelFormatError} If a file is not what it claims to be.
  */
 export async function openModelFiles(
   source: ModelSource,
-  options: FromUrlOptions = {},
+  options: HubAccess = {},
 ): Promise<ModelFiles> {
   const opened: ByteSource[] = [];
   const close = async () => {
@@ -105,7 +107,12 @@ interface Place {
   open(fileName: string): Promise<ByteSource | null>;
 }
 
-async function findPlace(source: ModelSource, options: FromUrlOptions): Promise<Place> {
+async function findPlace(source: ModelSource, options: HubAccess): Promise<Place> {
+  if ((typeof source === "string" || source instanceof URL) && /^hf:/i.test(String(source))) {
+    // Not at the top, because only these need what lists the hub.
+    const { findOnHub } = await import("../hub/place.ts");
+    return { ...await findOnHub(String(source), options), isCallers: false };
+  }
   if (typeof source === "string" && /^(https?|file):/i.test(source)) {
     return await findPlace(new URL(source), options);
   }

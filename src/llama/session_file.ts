@@ -6,7 +6,8 @@
  */
 
 import { SessionFileError } from "../errors.ts";
-import { type ByteSource, fromUrl } from "../files/byte_source.ts";
+import type { ByteSource } from "../files/byte_source.ts";
+import { fromUrl } from "../files/http_source.ts";
 import { shorten } from "../files/json.ts";
 import { type ByteSink, readSections, type Section, writeSections } from "../files/sections.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
