@@ -10,7 +10,7 @@
 
 import { ModelFormatError } from "../errors.ts";
 import { type ByteSource, readBytes } from "./byte_source.ts";
-import { shorten } from "./json.ts";
+import { shorten, show } from "./json.ts";
 import {
   countElements,
   type MetadataArray,
@@ -127,6 +127,8 @@ export async function readGguf(source: ByteSource): Promise<TensorTable> {
   }
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** Thrown by a cursor at the end of what was read, where the file goes on. */
 const MORE_BYTES = Symbol("more bytes");
 
@@ -139,7 +141,6 @@ class Cursor {
   needed = 0;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
-  readonly #utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   constructor(source: ByteSource, bytes: Uint8Array<ArrayBuffer>) {
     this.source = source;
@@ -207,7 +208,7 @@ class Cursor {
     const length = this.count(`the length of ${what}`, most, 1);
     const start = this.take(length, what);
     try {
-      return this.#utf8.decode(this.#bytes.subarray(start, start + length));
+      return utf8.decode(this.#bytes.subarray(start, start + length));
     } catch {
       return this.fail(`${what} must be UTF-8`, start);
     }
@@ -263,7 +264,9 @@ function readHeader(cursor: Cursor): TensorTable {
     alignment % 8 !== 0 || alignment > MAX_GGUF_ALIGNMENT
   ) {
     return cursor.fail(
-      `"general.alignment" must be a multiple of 8 from 8 to ${MAX_GGUF_ALIGNMENT}, got ${alignment}`,
+      `"general.alignment" must be a multiple of 8 from 8 to ${MAX_GGUF_ALIGNMENT}, got ${
+        show(alignment)
+      }`,
     );
   }
 

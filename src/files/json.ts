@@ -17,6 +17,8 @@ export interface ParseJsonOptions {
   readonly byteOffset?: number;
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** What was parsed. */
 export interface ParsedJson {
   readonly value: unknown;
@@ -36,7 +38,7 @@ export function parseJson(bytes: Uint8Array, options: ParseJsonOptions): ParsedJ
   const start = options.byteOffset ?? 0;
   let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    text = utf8.decode(bytes);
   } catch {
     throw new ModelFormatError("Cannot parse JSON: it must be UTF-8", options.name, start);
   }
@@ -121,9 +123,56 @@ function unquote(quoted: string): string {
   }
 }
 
+/** The most characters of a name or a value in a message. */
+const MAX_SHOWN = 100;
+
 /** A name from a file, short enough for a message. */
 export function shorten(text: string): string {
-  return text.length <= 100 ? text : `${text.slice(0, 100)}...`;
+  return text.length <= MAX_SHOWN ? text : `${text.slice(0, MAX_SHOWN)}...`;
+}
+
+/**
+ * A value from a file, for messages: JSON, as far as a message needs it. Never longer, whatever the
+ * value holds: all of it as text might be longer than a text may be.
+ */
+export function show(value: unknown): string {
+  const pieces: string[] = [];
+  let length = 0;
+  const put = (piece: string) => {
+    pieces.push(piece);
+    length += piece.length;
+  };
+  const write = (value: unknown): void => {
+    if (length > MAX_SHOWN) return;
+    if (typeof value === "string") return put(JSON.stringify(value.slice(0, MAX_SHOWN)));
+    if (ArrayBuffer.isView(value)) {
+      return put(`an array of ${(value as Uint8Array).length} numbers`);
+    }
+    if (typeof value !== "object" || value === null) return put(String(value ?? null));
+    let first = true;
+    const item = (key: string, value: unknown) => {
+      put(first ? key : `,${key}`);
+      first = false;
+      write(value);
+    };
+    if (Array.isArray(value)) {
+      put("[");
+      for (let i = 0; i < value.length && length <= MAX_SHOWN; i++) item("", value[i]);
+      return put("]");
+    }
+    put("{");
+    for (const key in value) {
+      if (length > MAX_SHOWN) break;
+      item(
+        `${JSON.stringify(key.slice(0, MAX_SHOWN))}:`,
+        (value as Record<string, unknown>)[key],
+      );
+    }
+    put("}");
+  };
+  if (value === undefined) return "nothing";
+  write(value);
+  return shorten(pieces.join(""));
 }
 
 /** The object that a JSON value must be; its own fields only are meant to be read. */

@@ -7,11 +7,11 @@
  * @module
  */
 
-import { asObject } from "../files/json.ts";
+import { asObject, show } from "../files/json.ts";
 import type { MetadataValue, TensorTable } from "../files/tensor_table.ts";
 import type { RopeScaling } from "../reattention/rope.ts";
 import { type Architecture, ARCHITECTURES, isArchitecture } from "./architectures.ts";
-import { type Fail, failIn, Fields, show } from "./config_fields.ts";
+import { type Fail, failIn, Fields } from "./config_fields.ts";
 import { readGgufScaling, readHfScaling } from "./rope_scaling.ts";
 
 /** The shape of a Llama-type decoder. */

@@ -20,7 +20,7 @@ import { Session } from "./session.ts";
 import type { RestoreSource } from "./session_file.ts";
 import type { OpenSpillFile } from "./session_memory.ts";
 import type { RestoreOptions, SessionOptions } from "./session_options.ts";
-import { loadWeights } from "./weights.ts";
+import { findWeights, loadWeights } from "./weights.ts";
 
 /**
  * The model that comes with the library: 2.6 million parameters, trained to 512 tokens. It answers
@@ -173,6 +173,8 @@ export async function loadModel(
   try {
     const { config, profile, name } = files;
     const { tensors } = files;
+    // Reads nothing, but refuses a configuration of more than the file has before that sizes anything.
+    findWeights(tensors, config);
     const found = files.tokenizer !== null
       ? { json: files.tokenizer, config: files.tokenizerConfig }
       : readGgufTokenizer(tensors.metadata, name);
