@@ -6,6 +6,7 @@
  *     deno run -A scripts/fuzz.ts --inputs 10M --seed 1 --jobs 2
  *     bun scripts/fuzz.ts --inputs 1M
  *     deno run -A scripts/fuzz.ts --seed 1 --replay 1234567      # one input, with its error
+ *     deno run -A scripts/fuzz.ts --bombs 64M                    # large files that ask for more memory
  *
  * An input is its seed's and its number's, whatever the runtime and the number of jobs, as long as the
  * line "seeds" is the same. Each block of inputs is read in a process of its own, so that one that
@@ -18,9 +19,11 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { fromBytes } from "../src/files/byte_source.ts";
 import { peakMemoryBytes, runtimeName } from "../src/system/system.ts";
 import { watchAllocations } from "../tests/support/fuzz/allocations.ts";
-import { examine } from "../tests/support/fuzz/examine.ts";
+import { BOMBS } from "../tests/support/fuzz/bombs.ts";
+import { examine, examineSource } from "../tests/support/fuzz/examine.ts";
 import { inputsOf } from "../tests/support/fuzz/inputs.ts";
 import { allSeeds, seedsFingerprint } from "../tests/support/fuzz/seeds.ts";
 
@@ -101,23 +104,16 @@ async function readInputs(seed: number, start: number, end: number, report: numb
   console.log(JSON.stringify({ totals }));
 }
 
-/** One process; says how far it came, and what it found if it came to its end. */
-function readInProcess(
-  seed: number,
-  start: number,
-  end: number,
-  report: number,
-): Promise<{ next: number; totals: Totals | null; ended: string }> {
+/** This script in a process of its own; says why it did not end well, or null. */
+function inProcess(
+  args: readonly string[],
+  onLine: (line: string) => void,
+): Promise<{ ended: string | null }> {
   const script = fileURLToPath(import.meta.url);
   const isDeno = "deno" in process.versions;
-  const child = spawn(process.execPath, [
-    ...isDeno ? ["run", "-A"] : [],
-    script,
-    "--block",
-    [seed, start, end, report].join(),
-  ], { stdio: ["ignore", "pipe", "inherit"] });
-  let next = start;
-  let totals: Totals | null = null;
+  const child = spawn(process.execPath, [...isDeno ? ["run", "-A"] : [], script, ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let hangs = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const wait = () => {
@@ -130,9 +126,7 @@ function readInProcess(
   wait();
   createInterface({ input: child.stdout }).on("line", (line) => {
     wait();
-    const said = JSON.parse(line) as { next?: number; totals?: Totals };
-    next = said.next ?? next;
-    totals = said.totals ?? totals;
+    onLine(line);
   });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
@@ -140,10 +134,29 @@ function readInProcess(
       clearTimeout(timer);
       const ended = hangs
         ? `it hung for ${HANGS_AFTER_SECONDS} s`
+        : code === 0
+        ? null
         : `the process ended with ${signal ?? code}`;
-      resolve({ next, totals, ended });
+      resolve({ ended });
     });
   });
+}
+
+/** Reads inputs in a process; says how far it came, and what it found if it came to its end. */
+async function readInProcess(
+  seed: number,
+  start: number,
+  end: number,
+  report: number,
+): Promise<{ next: number; totals: Totals | null; ended: string | null }> {
+  let next = start;
+  let totals: Totals | null = null;
+  const { ended } = await inProcess(["--block", [seed, start, end, report].join()], (line) => {
+    const said = JSON.parse(line) as { next?: number; totals?: Totals };
+    next = said.next ?? next;
+    totals = said.totals ?? totals;
+  });
+  return { next, totals, ended };
 }
 
 /** A block; where a process does not come to its end, the input at which it ended is a fault. */
@@ -155,7 +168,7 @@ async function readBlock(seed: number, start: number, end: number): Promise<Tota
     // Again, from the last report on, one by one.
     const slow = await readInProcess(seed, block.next, Math.min(end, block.next + REPORT), 1);
     const index = slow.next;
-    const fault = slow.totals === null ? slow.ended : `${block.ended}, but not again`;
+    const fault = slow.totals === null ? `${slow.ended}` : `${block.ended}, but not again`;
     const name = inputsOf(allSeeds(), seed).at(index).seed.name;
     totals = add(totals, {
       ...NOTHING,
@@ -165,6 +178,21 @@ async function readBlock(seed: number, start: number, end: number): Promise<Tota
     from = index + 1;
   }
   return totals;
+}
+
+/** Reads a large file of many small things; says what it took. */
+async function readBomb(index: number, size: number): Promise<void> {
+  const { name, reader, bytes } = BOMBS[index]!;
+  const source = fromBytes(bytes(size), name);
+  const before = peakMemoryBytes();
+  const began = performance.now();
+  const outcome = await examineSource(reader, source);
+  const seconds = (performance.now() - began) / 1000;
+  const taken = (peakMemoryBytes() - before) / 2 ** 20;
+  console.log(
+    `${name.padEnd(40)} ${Math.round(source.byteLength / 2 ** 20)} MiB, takes ` +
+      `${Math.round(taken)} MiB more and ${seconds.toFixed(1)} s: ${outcome}`,
+  );
 }
 
 /** What is kept between runs. */
@@ -275,6 +303,17 @@ async function replay(seed: number, index: number): Promise<void> {
   if (verdict.fault !== null) process.exitCode = 1;
 }
 
+/** A process for each, because none gives back what it took at most. */
+async function readBombs(size: number): Promise<void> {
+  for (const index of BOMBS.keys()) {
+    const { ended } = await inProcess(["--bomb", `${index},${size}`], (line) => console.log(line));
+    if (ended !== null) {
+      console.log(`${BOMBS[index]!.name}: ${ended}`);
+      process.exitCode = 1;
+    }
+  }
+}
+
 const { values } = parseArgs({
   options: {
     inputs: { type: "string", default: "1M" },
@@ -284,12 +323,17 @@ const { values } = parseArgs({
     state: { type: "string" },
     replay: { type: "string" },
     json: { type: "boolean", default: false },
+    bombs: { type: "string" },
     block: { type: "string" },
+    bomb: { type: "string" },
   },
 });
 if (values.block !== undefined) {
   await readInputs(...values.block.split(",").map(Number) as [number, number, number, number]);
-} else if (values.replay !== undefined) await replay(Number(values.seed), Number(values.replay));
+} else if (values.bomb !== undefined) {
+  await readBomb(...values.bomb.split(",").map(Number) as [number, number]);
+} else if (values.bombs !== undefined) await readBombs(count(values.bombs));
+else if (values.replay !== undefined) await replay(Number(values.seed), Number(values.replay));
 else {
   await fuzz({
     inputs: count(values.inputs),

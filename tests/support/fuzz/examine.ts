@@ -115,6 +115,26 @@ export async function examine(input: Input, allocations: Allocations): Promise<V
   return { accepted, fault, fileBytes, readBytes: read, largest, sum, milliseconds };
 }
 
+/**
+ * Reads one file of any size.
+ *
+ * @returns The error of its own class in words, or "accepted".
+ * @throws {Error} If something else came of it.
+ */
+export async function examineSource(
+  reader: "gguf" | "safetensors",
+  source: ByteSource,
+): Promise<string> {
+  try {
+    await readers[reader](new Map([[source.name, source]]), source.name);
+    return "accepted";
+  } catch (error) {
+    const fault = unexpected(error);
+    if (fault !== null) throw new Error(fault, { cause: error });
+    return (error as Error).message;
+  }
+}
+
 /** What is wrong with an error; null for one that tells a user what is wrong with the file. */
 function unexpected(error: unknown): string | null {
   if (!(error instanceof Error)) return `${String(error)} was thrown`;

@@ -130,3 +130,24 @@ export function joinParts(parts: readonly Part[]): Uint8Array<ArrayBuffer> {
   }
   return joined;
 }
+
+/** Bytes, one after the other. */
+export function concatBytes(...pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const joined = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    joined.set(piece, at);
+    at += piece.length;
+  }
+  return joined;
+}
+
+/** The same bytes so many times. */
+export function repeatBytes(bytes: Uint8Array, times: number): Uint8Array<ArrayBuffer> {
+  const repeated = new Uint8Array(bytes.length * times);
+  repeated.set(bytes.subarray(0, repeated.length));
+  for (let filled = bytes.length; filled < repeated.length; filled *= 2) {
+    repeated.copyWithin(filled, 0, Math.min(filled, repeated.length - filled));
+  }
+  return repeated;
+}
