@@ -5,12 +5,13 @@
  */
 
 import { concatBytes, repeatBytes } from "./parts.ts";
+import { llamaWith } from "./seeds.ts";
 import { ByteWriter, GGUF, ggufBytes, ggufValue, safetensorsBytes } from "../model_bytes.ts";
 
 /** One of them. */
 export interface Bomb {
   readonly name: string;
-  readonly reader: "gguf" | "safetensors";
+  readonly reader: "gguf" | "safetensors" | "model";
   /** A file of about so many bytes. */
   bytes(size: number): Uint8Array<ArrayBuffer>;
 }
@@ -64,6 +65,18 @@ function tensors(size: number): Uint8Array<ArrayBuffer> {
   return concatBytes(ggufBytes({ tensorCount: count }), infos);
 }
 
+/** A pair whose value is an array of so many texts, each a counter's eight digits between others. */
+function countedTexts(key: string, size: number, before: string, after: string): Uint8Array {
+  const length = String.fromCharCode(before.length + 8 + after.length, 0, 0, 0, 0, 0, 0, 0);
+  const items = counted(size, `${length}${before}`, after);
+  const count = items.length / (8 + before.length + 8 + after.length);
+  const start = new ByteWriter().string(key).u32(array).u32(string).u64(count).bytes();
+  return concatBytes(start, items);
+}
+
+const textPair = (key: string, text: string) =>
+  new ByteWriter().string(key).u32(string).string(text).bytes();
+
 /** All of them. */
 export const BOMBS: readonly Bomb[] = [
   {
@@ -111,6 +124,25 @@ export const BOMBS: readonly Bomb[] = [
     },
   },
   { name: "GGUF, tensors of nothing", reader: "gguf", bytes: tensors },
+  {
+    name: "GGUF, a model of more tokens than it has",
+    reader: "model",
+    bytes: (size) =>
+      llamaWith([
+        textPair("tokenizer.ggml.model", "llama"),
+        countedTexts("tokenizer.ggml.tokens", size, "", ""),
+      ]),
+  },
+  {
+    name: "GGUF, a model of more merges than tokens",
+    reader: "model",
+    bytes: (size) =>
+      llamaWith([
+        textPair("tokenizer.ggml.model", "gpt2"),
+        countedTexts("tokenizer.ggml.tokens", 8 * 16, "", ""),
+        countedTexts("tokenizer.ggml.merges", size, "", " a"),
+      ]),
+  },
   {
     name: "safetensors, empty lists",
     reader: "safetensors",

@@ -122,13 +122,15 @@ export async function examine(input: Input, allocations: Allocations): Promise<V
  * @throws {Error} If something else came of it.
  */
 export async function examineSource(
-  reader: "gguf" | "safetensors",
+  reader: "gguf" | "safetensors" | "model",
   source: ByteSource,
 ): Promise<string> {
   try {
-    await readers[reader](new Map([[source.name, source]]), source.name);
+    const name = reader === "model" ? "model.gguf" : source.name;
+    await readers[reader](new Map([[name, source]]), name);
     return "accepted";
   } catch (error) {
+    if (error === WOULD_LOAD) return "accepted";
     const fault = unexpected(error);
     if (fault !== null) throw new Error(fault, { cause: error });
     return (error as Error).message;

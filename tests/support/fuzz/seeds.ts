@@ -9,7 +9,14 @@ import { xxHash32 } from "../../../src/files/xx_hash.ts";
 import { encodeHeader, type SessionHeader } from "../../../src/llama/session_header.ts";
 import { ByteWriter, GGUF, ggufBytes, type GgufParts, ggufValue } from "../model_bytes.ts";
 import { repository, sharedUrl } from "../shared.ts";
-import { joinParts, numberBytes, type Part, partsOfGguf, partsOfJson } from "./parts.ts";
+import {
+  concatBytes,
+  joinParts,
+  numberBytes,
+  type Part,
+  partsOfGguf,
+  partsOfJson,
+} from "./parts.ts";
 
 /** What is around the parts. */
 export type Container = "gguf" | "safetensors" | "json" | "session";
@@ -535,6 +542,21 @@ function writtenSeeds(): Seed[] {
     inModel(jsonSeed("reattention", PROFILE), "reattention.json"),
     sessionSeed(),
   ];
+}
+
+/** A Llama's GGUF that would load, with other metadata besides its shape's. */
+export function llamaWith(pairs: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const { list, end } = placed(layerTensors(false));
+  const own = shapePairs("llama");
+  const parts = partsOfGguf(ggufBytes({ pairs: own, tensors: list }));
+  const count = numberBytes(BigInt(own.length + pairs.length), 8);
+  const [before, after] = [
+    parts.filter(({ group }) => group <= own.length),
+    parts.filter(({ group }) => group > own.length),
+  ];
+  before[3] = { ...before[3]!, bytes: count };
+  const header = concatBytes(joinParts(before), ...pairs, joinParts(after));
+  return concatBytes(header, new Uint8Array(-header.length & ALIGNMENT - 1), new Uint8Array(end));
 }
 
 /** Headers of real files, where they are; rarely taken, because they are long. */
