@@ -46,7 +46,6 @@ export function watchAllocations(): Allocations {
     sum: 0,
     [Symbol.dispose]() {
       for (const [name, constructor] of before) globals[name] = constructor;
-      // deno-lint-ignore no-extend-native
       Buffer.prototype.slice = sliced;
     },
   };
@@ -64,7 +63,6 @@ export function watchAllocations(): Allocations {
     watched.prototype = Original.prototype;
     globals[name] = Object.setPrototypeOf(watched, Original);
   }
-  // deno-lint-ignore no-extend-native
   Buffer.prototype.slice = function (this: ArrayBuffer, start: number, end?: number) {
     const made = sliced.call(this, start, end);
     note(made.byteLength);
