@@ -51,7 +51,7 @@ interface Totals {
   faults: { index: number; seed: string; fault: string }[];
 }
 
-const NOTHING: Totals = {
+const NOTHING: Readonly<Totals> = {
   inputs: 0,
   accepted: 0,
   seconds: 0,
@@ -81,7 +81,7 @@ async function readInputs(seed: number, start: number, end: number, report: numb
   Error.stackTraceLimit = 0;
   const inputs = inputsOf(allSeeds(), seed);
   using allocations = watchAllocations();
-  let totals = NOTHING;
+  let totals: Totals = { ...NOTHING };
   const began = performance.now();
   for (let index = start; index < end; index++) {
     const input = inputs.at(index);
@@ -161,7 +161,7 @@ async function readInProcess(
 
 /** A block; where a process does not come to its end, the input at which it ended is a fault. */
 async function readBlock(seed: number, start: number, end: number): Promise<Totals> {
-  let totals = NOTHING;
+  let totals: Totals = NOTHING;
   for (let from = start; from < end;) {
     const block = await readInProcess(seed, from, end, REPORT);
     if (block.totals !== null) return add(totals, block.totals);
