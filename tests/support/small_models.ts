@@ -79,7 +79,10 @@ const BLOCKS_OF_256 = {
   headDim: 128,
 } as const;
 
-/** Models whose rows are whole blocks in every format, by what they are of. */
+/**
+ * Models whose rows are whole blocks in every format, by what they are of. Where llama.cpp wants it
+ * so, the heads are as wide as the model.
+ */
 export const BLOCK_MODELS: readonly NamedShape[] = [
   { ...BLOCKS_OF_256, name: "Llama 3.2, tied", tiedEmbeddings: true },
   {
@@ -107,6 +110,7 @@ export const BLOCK_MODELS: readonly NamedShape[] = [
     ...BLOCKS_OF_256,
     name: "Qwen2, tied",
     architecture: "qwen2",
+    hiddenSize: 768,
     ropeTheta: 1e6,
     tiedEmbeddings: true,
   },
@@ -114,8 +118,9 @@ export const BLOCK_MODELS: readonly NamedShape[] = [
     ...BLOCKS_OF_256,
     name: "Qwen2.5, yarn",
     architecture: "qwen2",
+    hiddenSize: 768,
     ropeScaling: { type: "yarn", factor: 4, originalLength: 128 },
   },
   { ...BLOCKS_OF_256, name: "Qwen3", architecture: "qwen3", tiedEmbeddings: true },
-  { ...BLOCKS_OF_256, name: "InternLM2", architecture: "internlm2" },
+  { ...BLOCKS_OF_256, name: "InternLM2", architecture: "internlm2", hiddenSize: 768 },
 ];
