@@ -28,7 +28,7 @@ import { inputsOf } from "../tests/support/fuzz/inputs.ts";
 import { allSeeds, seedsFingerprint } from "../tests/support/fuzz/seeds.ts";
 
 /** Inputs that a process reads. */
-const BLOCK = 200_000;
+const BLOCK = 50_000;
 /** Inputs after which it says how far it is. */
 const REPORT = 5_000;
 /** Without a report for so long, it hangs. */
