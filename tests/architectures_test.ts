@@ -3,14 +3,18 @@
  * its GGUF against its safetensors. (tests/llama_cpp_architectures_test.ts: against llama.cpp.)
  */
 import { deepEqual, ok } from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Format } from "../bench/support/quantize.ts";
 import { type NamedShape, writeSyntheticModel } from "../bench/synthetic_model.ts";
+import { fromBytes } from "../src/files/byte_source.ts";
+import { openModelFiles } from "../src/llama/model_files.ts";
 import { slidingWindow } from "../src/reattention/presets.ts";
 import { fitScope } from "../src/reattention/scope.ts";
+import { concatBytes, joinParts, numberBytes, partsOfGguf } from "./support/fuzz/parts.ts";
 import { divergence, logitsOf } from "./support/logits.ts";
 import { plainLogits } from "./support/plain_decoder.ts";
 import { integers } from "./support/random.ts";
@@ -114,5 +118,30 @@ test("a Mistral whose window slides is read as it was trained, a token at a time
       stepSize: 1,
     });
     assertNear(actual, await plainLogits(folder, tokens));
+  });
+});
+
+test("a Mistral's GGUF is the same model, whether it calls itself llama or mistral", () => {
+  const mistral = SMALL_MODELS.find(({ architecture }) => architecture === "mistral")!;
+  return withModel({ ...mistral, name: "window", slidingWindow: 48 }, async (write) => {
+    const bytes = new Uint8Array(readFileSync(await write("f16", "gguf")));
+    // llama.cpp's converter writes the one, and llama.cpp knows no other.
+    const parts = partsOfGguf(bytes);
+    const dataStart = Math.ceil(joinParts(parts).length / 32) * 32;
+    for (const [i, part] of parts.entries()) {
+      const text = part.kind === "text" ? new TextDecoder().decode(part.bytes) : "";
+      if (!/^llama(\.|$)/.test(text)) continue;
+      const renamed = new TextEncoder().encode(text.replace("llama", "mistral"));
+      parts[i - 1] = { ...parts[i - 1]!, bytes: numberBytes(BigInt(renamed.length), 8) };
+      parts[i] = { ...part, bytes: renamed };
+    }
+    const header = joinParts(parts);
+    const padding = new Uint8Array(-header.length & 31);
+    const other = concatBytes(header, padding, bytes.subarray(dataStart));
+    const files = [bytes, other].map((file) => ({ "model.gguf": fromBytes(file, "model.gguf") }));
+    const [one, two] = await Promise.all(files.map((file) => openModelFiles(file)));
+    deepEqual([one!.config.architecture, two!.config.architecture], ["llama", "mistral"]);
+    deepEqual([one!.config.slidingWindow, two!.config.slidingWindow], [48, 48]);
+    deepEqual(await logitsOf(files[1]!, tokens, 10), await logitsOf(files[0]!, tokens, 10));
   });
 });

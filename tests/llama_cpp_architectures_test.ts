@@ -11,13 +11,16 @@ import { peerFile } from "../bench/peers/installed.ts";
 import { type LlamaCpp, openLlamaCpp } from "../bench/peers/llama_cpp.ts";
 import { writeSyntheticModel } from "../bench/synthetic_model.ts";
 import { argmax } from "../src/llama/sampler.ts";
+import {
+  agreementOf,
+  FORMATS,
+  LONG_TEXT as LONG,
+  mostDivergence,
+  POSITIONS,
+} from "./support/agreement.ts";
 import { divergence, logitsOf } from "./support/logits.ts";
 import { integers } from "./support/random.ts";
-import { SMALL_MODELS } from "./support/small_models.ts";
-
-const POSITIONS = 200;
-/** Five times the length that scalings begin from. */
-const LONG = 700;
+import { BLOCK_MODELS, SMALL_MODELS } from "./support/small_models.ts";
 
 const skip = peerFile("node-llama-cpp", "dist/index.js") === null &&
   "node-llama-cpp is not installed: run bench/install_peers.ts";
@@ -64,3 +67,32 @@ for (const [format, most, tie] of [["f32", 1e-8, 0], ["f16", 1e-4, 0.004]] as co
     }
   });
 }
+
+/** All of them in all formats: bench/architectures.ts, which takes a minute or two. */
+test("llama.cpp expects the same of every architecture in a few formats each, near and far", {
+  skip,
+}, async () => {
+  const folder = await mkdtemp(join(tmpdir(), "reattention-test-"));
+  let llamaCpp: LlamaCpp | null = null;
+  try {
+    for (const [i, shape] of BLOCK_MODELS.entries()) {
+      const length = shape.ropeScaling === undefined ? POSITIONS : LONG;
+      // Two for each, so that all come up.
+      for (const format of [FORMATS[i % 10]!, FORMATS[(i + 5) % 10]!]) {
+        if (llamaCpp === null) {
+          const model = { shape, format, container: "gguf", folder, outputNorm: 1 } as const;
+          llamaCpp = await openLlamaCpp(await writeSyntheticModel(model), LONG + 8, 1, true);
+        }
+        ok(llamaCpp !== null, "llama.cpp is installed, but does not run");
+        const found = await agreementOf(llamaCpp, shape, format, { folder, length });
+        const what = `${shape.name} in ${format}, ${length} tokens: ${JSON.stringify(found)}`;
+        ok(found.mean < mostDivergence(format), what);
+        equal(found.sameOfClear, found.clear, what);
+        ok(found.clear >= POSITIONS / 5, what);
+      }
+    }
+  } finally {
+    await llamaCpp?.close();
+    await rm(folder, { recursive: true });
+  }
+});

@@ -10,7 +10,7 @@
 
 import { ModelFormatError } from "../errors.ts";
 import { type ByteSource, readBytes } from "./byte_source.ts";
-import { shorten } from "./json.ts";
+import { shorten, show } from "./json.ts";
 import {
   countElements,
   type MetadataArray,
@@ -27,7 +27,7 @@ export const MAX_GGUF_HEADER_BYTES: number = 128 * 2 ** 20;
 /** The most metadata pairs; models have about 40. */
 export const MAX_GGUF_PAIRS: number = 65_536;
 /** The most tensors; the largest known models have some thousand. */
-export const MAX_GGUF_TENSORS: number = 1_000_000;
+export const MAX_GGUF_TENSORS: number = 262_144;
 /** The longest string, in bytes. */
 export const MAX_GGUF_STRING_BYTES: number = 16 * 2 ** 20;
 /** The longest metadata key, in bytes: the format's own limit. */
@@ -38,6 +38,13 @@ export const MAX_GGUF_NAME_BYTES: number = 1024;
 export const MAX_GGUF_DIMENSIONS: number = 4;
 /** How deep arrays may be nested. */
 export const MAX_GGUF_ARRAY_DEPTH: number = 4;
+/**
+ * The most texts and truths in arrays, in all: in memory each takes many times its bytes in the file.
+ * The largest known vocabulary and its merges are about 800,000.
+ */
+export const MAX_GGUF_ITEMS: number = 2 ** 23;
+/** The most arrays in arrays, in all, for the same reason; no known model has any. */
+export const MAX_GGUF_NESTED_ARRAYS: number = 4096;
 /** The largest alignment of tensors, in bytes. */
 export const MAX_GGUF_ALIGNMENT: number = 2 ** 20;
 
@@ -127,6 +134,8 @@ export async function readGguf(source: ByteSource): Promise<TensorTable> {
   }
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** Thrown by a cursor at the end of what was read, where the file goes on. */
 const MORE_BYTES = Symbol("more bytes");
 
@@ -137,9 +146,11 @@ class Cursor {
   offset = 0;
   /** How much of the file must be in memory, after `MORE_BYTES` was thrown. */
   needed = 0;
+  /** What the arrays so far have in them: texts and truths, and arrays. */
+  items = 0;
+  nestedArrays = 0;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
-  readonly #utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   constructor(source: ByteSource, bytes: Uint8Array<ArrayBuffer>) {
     this.source = source;
@@ -207,7 +218,7 @@ class Cursor {
     const length = this.count(`the length of ${what}`, most, 1);
     const start = this.take(length, what);
     try {
-      return this.#utf8.decode(this.#bytes.subarray(start, start + length));
+      return utf8.decode(this.#bytes.subarray(start, start + length));
     } catch {
       return this.fail(`${what} must be UTF-8`, start);
     }
@@ -263,7 +274,9 @@ function readHeader(cursor: Cursor): TensorTable {
     alignment % 8 !== 0 || alignment > MAX_GGUF_ALIGNMENT
   ) {
     return cursor.fail(
-      `"general.alignment" must be a multiple of 8 from 8 to ${MAX_GGUF_ALIGNMENT}, got ${alignment}`,
+      `"general.alignment" must be a multiple of 8 from 8 to ${MAX_GGUF_ALIGNMENT}, got ${
+        show(alignment)
+      }`,
     );
   }
 
@@ -312,6 +325,14 @@ function readArray(cursor: Cursor, what: string, depth: number): MetadataArray {
   if (NUMBERS.has(type)) return cursor.numbers(type, length(NUMBERS.get(type)!.bytes), what);
   // No array is sized before its items are read: each takes the bytes that it stands for.
   const fill = <T>(count: number, read: () => T): T[] => {
+    if (type === ARRAY) cursor.nestedArrays += count;
+    else cursor.items += count;
+    if (cursor.items > MAX_GGUF_ITEMS || cursor.nestedArrays > MAX_GGUF_NESTED_ARRAYS) {
+      cursor.fail(
+        `arrays must hold at most ${MAX_GGUF_ITEMS} texts and truths, and ` +
+          `${MAX_GGUF_NESTED_ARRAYS} arrays, in all, got ${count} more in ${what}`,
+      );
+    }
     const items: T[] = [];
     for (let i = 0; i < count; i++) items.push(read());
     return items;

@@ -8,7 +8,7 @@
 import { ModelFormatError } from "../errors.ts";
 import type { ByteSource } from "./byte_source.ts";
 import { readGguf } from "./gguf.ts";
-import { shorten } from "./json.ts";
+import { shorten, show } from "./json.ts";
 import type { TensorInfo, TensorTable } from "./tensor_table.ts";
 
 /** The most files of a model; the largest known models have some dozens. */
@@ -64,7 +64,7 @@ export async function readSplitGguf(
   if (count !== split.count || count > MAX_GGUF_SPLITS || split.number > count) {
     fail(
       `"split.count" must be the ${split.count} of the file's name, and at most ` +
-        `${MAX_GGUF_SPLITS}, got ${count}`,
+        `${MAX_GGUF_SPLITS}, got ${show(count)}`,
     );
   }
   const tensors = new Map<string, TensorInfo>();
@@ -75,7 +75,7 @@ export async function readSplitGguf(
     if (number === 1) first = part;
     for (const [key, wanted] of [["split.no", number - 1], ["split.count", count]] as const) {
       const found = part.metadata.get(key);
-      if (found !== wanted) fail(`"${key}" must be ${wanted}, got ${found ?? "nothing"}`, source);
+      if (found !== wanted) fail(`"${key}" must be ${wanted}, got ${show(found)}`, source);
     }
     for (const [name, tensor] of part.tensors) {
       if (tensors.has(name)) {
@@ -86,7 +86,9 @@ export async function readSplitGguf(
   }
   const total = first.metadata.get("split.tensors.count") ?? tensors.size;
   if (total !== tensors.size) {
-    fail(`there must be ${total} tensors, as "split.tensors.count" says, got ${tensors.size}`);
+    fail(
+      `there must be ${show(total)} tensors, as "split.tensors.count" says, got ${tensors.size}`,
+    );
   }
   // What says that it is a part is true no more.
   const metadata = new Map([...first.metadata].filter(([key]) => !key.startsWith("split.")));

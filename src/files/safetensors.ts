@@ -7,7 +7,7 @@
 
 import { ModelFormatError } from "../errors.ts";
 import { type ByteSource, readBytes } from "./byte_source.ts";
-import { asObject, parseJson, shorten } from "./json.ts";
+import { asObject, parseJson, shorten, show } from "./json.ts";
 import { countElements, type TensorInfo, type TensorTable } from "./tensor_table.ts";
 
 /** What Hugging Face's layout calls a model in one file. */
@@ -258,8 +258,4 @@ function isCounts(value: unknown): value is number[] {
   return Array.isArray(value) &&
     // -0 is an integer, but as an offset or size it is a lie.
     value.every((n) => Number.isSafeInteger(n) && n >= 0 && !Object.is(n, -0));
-}
-
-function show(value: unknown): string {
-  return shorten(JSON.stringify(value) ?? "nothing");
 }

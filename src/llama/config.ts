@@ -7,11 +7,11 @@
  * @module
  */
 
-import { asObject } from "../files/json.ts";
+import { asObject, show } from "../files/json.ts";
 import type { MetadataValue, TensorTable } from "../files/tensor_table.ts";
 import type { RopeScaling } from "../reattention/rope.ts";
 import { type Architecture, ARCHITECTURES, isArchitecture } from "./architectures.ts";
-import { type Fail, failIn, Fields, show } from "./config_fields.ts";
+import { type Fail, failIn, Fields } from "./config_fields.ts";
 import { readGgufScaling, readHfScaling } from "./rope_scaling.ts";
 
 /** The shape of a Llama-type decoder. */
@@ -75,7 +75,7 @@ export const CONFIG_BOUNDS: Readonly<
   numLayers: 1024,
   numHeads: 1024,
   headDim: 1024,
-  vocabSize: 2 ** 22,
+  vocabSize: 2 ** 20,
   trainedLength: 2 ** 30,
   ropeTheta: 1e12,
   eosTokens: 256,
@@ -275,6 +275,12 @@ export function parseGgufConfig(table: TensorTable): LlamaConfig {
     // Older files leave it to the table's rows, or to the vocabulary.
     tensors.get("token_embd.weight")?.shape[0] ?? (tokens as ArrayLike<unknown>)?.length,
   );
+  const numTokens = (tokens as ArrayLike<unknown> | undefined)?.length ?? 0;
+  if (numTokens > vocabSize) {
+    fail(
+      `the vocabulary must have at most ${vocabSize} tokens, as the model has, got ${numTokens}`,
+    );
+  }
   const hiddenSize = read.count(`${prefix}embedding_length`, CONFIG_BOUNDS.hiddenSize);
   const numHeads = read.count(`${prefix}attention.head_count`, CONFIG_BOUNDS.numHeads);
   const headDim = read.count(

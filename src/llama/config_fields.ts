@@ -5,7 +5,7 @@
  */
 
 import { ModelFormatError } from "../errors.ts";
-import { shorten } from "../files/json.ts";
+import { show } from "../files/json.ts";
 
 /** Throws a {@linkcode ModelFormatError} that ends in the message. */
 export type Fail = (message: string) => never;
@@ -71,12 +71,4 @@ export class Fields {
       ? value
       : this.#fail(`"${key}" must be ${what}, got ${show(value)}`);
   }
-}
-
-/** A value from a file, for messages. */
-export function show(value: unknown): string {
-  if (value === undefined) return "nothing";
-  if (typeof value === "bigint") return String(value);
-  if (ArrayBuffer.isView(value)) return `an array of ${(value as Uint8Array).length} numbers`;
-  return shorten(JSON.stringify(value) ?? String(value));
 }

@@ -7,6 +7,7 @@
 import type { Backend, BackendName } from "../backend/backend.ts";
 import { type BackendOptions, openBackend } from "../backend/open.ts";
 import { createRope } from "../reattention/rope.ts";
+import type { TensorTable } from "../files/tensor_table.ts";
 import { fingerprint } from "../files/xx_hash.ts";
 import type { HubAccess } from "../hub/access.ts";
 import { readGgufTokenizer } from "../text/gguf_tokenizer.ts";
@@ -22,7 +23,7 @@ import { Session } from "./session.ts";
 import type { RestoreSource } from "./session_file.ts";
 import type { OpenSpillFile } from "./session_memory.ts";
 import type { RestoreOptions, SessionOptions } from "./session_options.ts";
-import { loadWeights } from "./weights.ts";
+import { findWeights, loadWeights } from "./weights.ts";
 
 /**
  * The model that comes with the library: 2.6 million parameters, trained to 512 tokens. It answers
@@ -173,10 +174,61 @@ export async function loadModel(
   const host = await findHost();
   const memoryLimit = given.memoryLimit ?? host?.memoryLimit() ?? undefined;
   const backendOptions = memoryLimit === undefined ? given : { ...given, memoryLimit };
+  const { close, tensors, tokenizerFingerprint, ...parts } = await prepare(source, options);
+  const { config } = parts;
+  try {
+    const ownsBackend = typeof wanted === "string";
+    const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
+    try {
+      const before = backend.byteLength;
+      const watch = watchProgress(watchWeights(), tensors, options);
+      const weights = await loadWeights(backend, tensors, config, watch);
+      const weightBytes = backend.byteLength - before;
+      const rope = createRope(config.ropeTheta, config.headDim, config.ropeScaling);
+      const llama = new Llama(backend, config, weights, rope);
+      const identity = { config, tokenizer: tokenizerFingerprint, weights: watch.fingerprint() };
+      return new Model(
+        {
+          ...parts,
+          backend,
+          weightBytes,
+          llama,
+          identity,
+          openSpillFile: host?.createTemporaryFile ?? null,
+        },
+        ownsBackend,
+      );
+    } catch (error) {
+      if (ownsBackend) backend[Symbol.dispose]();
+      throw error;
+    }
+  } finally {
+    await close();
+  }
+}
+
+/** What a model is made of but its weights; those are found, and none is read. */
+interface Prepared extends
+  Pick<
+    Model,
+    "name" | "config" | "tokenizer" | "profile" | "chat" | "endTokens"
+  > {
+  readonly tensors: TensorTable;
+  readonly tokenizerFingerprint: string;
+  /** Closes the files. */
+  close(): Promise<void>;
+}
+
+/**
+ * All that goes before the weights, in a function of its own: what files say in a hundred thousand texts
+ * is gone when it returns.
+ */
+async function prepare(source: ModelSource, options: LoadOptions): Promise<Prepared> {
   const files = await openModelFiles(source, options);
   try {
-    const { config, profile, name } = files;
-    const { tensors } = files;
+    const { config, profile, name, tensors } = files;
+    // Reads nothing, but refuses a configuration of more than the file has before that sizes anything.
+    findWeights(tensors, config);
     const found = files.tokenizer !== null
       ? { json: files.tokenizer, config: files.tokenizerConfig }
       : readGgufTokenizer(tensors.metadata, name);
@@ -193,44 +245,22 @@ export async function loadModel(
     const chat = template && answerMode(profile, template) === "chat template"
       ? createChat(template, tokenizer)
       : null;
-    const ends = endTokens(config.eosTokens, tokenizer, tensors.metadata, chat);
-    const ownsBackend = typeof wanted === "string";
-    const backend = typeof wanted === "string" ? await openBackend(wanted, backendOptions) : wanted;
-    try {
-      const before = backend.byteLength;
-      const watch = watchProgress(watchWeights(), files.tensors, options);
-      const weights = await loadWeights(backend, files.tensors, config, watch);
-      const weightBytes = backend.byteLength - before;
-      const rope = createRope(config.ropeTheta, config.headDim, config.ropeScaling);
-      const llama = new Llama(backend, config, weights, rope);
-      const identity = {
-        config,
-        tokenizer: files.tokenizerFingerprint ??
-          fingerprint(new TextEncoder().encode(JSON.stringify([found.json, found.config]))),
-        weights: watch.fingerprint(),
-      };
-      return new Model(
-        {
-          name,
-          config,
-          tokenizer,
-          backend,
-          profile,
-          chat,
-          endTokens: ends,
-          weightBytes,
-          llama,
-          identity,
-          openSpillFile: host?.createTemporaryFile ?? null,
-        },
-        ownsBackend,
-      );
-    } catch (error) {
-      if (ownsBackend) backend[Symbol.dispose]();
-      throw error;
-    }
-  } finally {
+    const metadata = [...tensors.metadata].filter(([, value]) => typeof value !== "object");
+    return {
+      name,
+      config,
+      tokenizer,
+      profile,
+      chat,
+      endTokens: endTokens(config.eosTokens, tokenizer, tensors.metadata, chat),
+      tensors: { ...tensors, metadata: new Map(metadata) },
+      tokenizerFingerprint: files.tokenizerFingerprint ??
+        fingerprint(new TextEncoder().encode(JSON.stringify([found.json, found.config]))),
+      close: files.close,
+    };
+  } catch (error) {
     await files.close();
+    throw error;
   }
 }
 

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { asObject } from "../files/json.ts";
+import { asObject, show } from "../files/json.ts";
 import { readBytes } from "../files/byte_source.ts";
 import type { TensorTable } from "../files/tensor_table.ts";
 import { type RopeScaling, yarnTemperature } from "../reattention/rope.ts";
-import { type Fail, failIn, Fields, show } from "./config_fields.ts";
+import { type Fail, failIn, Fields } from "./config_fields.ts";
 
 /** The largest factor of a scaling that is believed: a thousand times what models have. */
 const MAX_FACTOR = 2 ** 16;

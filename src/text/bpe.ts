@@ -31,8 +31,6 @@ export interface BpeModel {
   merge(word: string): readonly string[];
   /** Ids of vocabulary entries. */
   readonly ids: ReadonlyMap<string, number>;
-  /** Pairs of entries that merge. */
-  readonly merges: readonly (readonly [string, string])[];
   /** Whether the vocabulary's alphabet is one of bytes. */
   readonly byteLevel: boolean;
   /** Whether `"▁"` reads as a space. */
@@ -77,14 +75,21 @@ export interface WordEncoder {
 
 const encoder = new TextEncoder();
 
-/** A {@linkcode WordEncoder} that remembers short words. */
-export function createWordEncoder(model: BpeModel): WordEncoder {
+/**
+ * A {@linkcode WordEncoder} that remembers short words.
+ *
+ * @param merges Pairs of entries that merge; not kept.
+ */
+export function createWordEncoder(
+  model: BpeModel,
+  merges: Iterable<readonly [string, string]>,
+): WordEncoder {
   const { ids, byteLevel } = model;
   const cache = new Map<string, EncodedWord>();
   // At least a surrogate pair.
   let longestToken = 2;
   const joints = new Set<number>();
-  for (const [left, right] of model.merges) {
+  for (const [left, right] of merges) {
     // Entries of spaces, which the file's format cannot tell from its separator.
     if (!left || !right) continue;
     longestToken = Math.max(longestToken, left.length + right.length);

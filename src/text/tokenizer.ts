@@ -185,7 +185,6 @@ export function createTokenizer(
   const words = createWordEncoder({
     merge: (word) => bpe.bpe(word),
     ids: bpe.tokens_to_ids,
-    merges: bpe.merges,
     byteLevel,
     metaspace: normalization.metaspace,
     byteFallback: model.byte_fallback === true,
@@ -193,7 +192,11 @@ export function createTokenizer(
     // A vocabulary without words would look up whole texts.
     ignoreMerges: model.ignore_merges === true && preTokenizer !== null,
     tokenLength,
-  });
+  }, bpe.merges);
+  // From now on merging looks into a table of ranks: the pairs themselves, a quarter of all that a
+  // tokenizer holds, would stay for nothing.
+  bpe.merges = [];
+  bpe.config = { ...bpe.config, vocab: {}, merges: [] };
 
   const asIs: (readonly [string, AddedToken])[] = [];
   const asNormalized: (readonly [string, AddedToken])[] = [];
@@ -530,25 +533,38 @@ function tokenBytesOf(
   kind: { readonly byteLevel: boolean; readonly metaspace: boolean },
 ): { readonly data: Uint8Array; readonly offsets: Uint32Array } {
   const encoder = new TextEncoder();
-  const bytes = new Map<number, Uint8Array>();
+  // In the order in which they come: an array of its own for each token would take ten times as much.
+  let spelled = new Uint8Array(8 * vocabSize);
+  let end = 0;
+  const starts = new Uint32Array(vocabSize);
+  const lengths = new Uint32Array(vocabSize);
+  const put = (id: number, bytes: Uint8Array) => {
+    if (end + bytes.length > spelled.length) {
+      const longer = new Uint8Array(2 * (end + bytes.length));
+      longer.set(spelled.subarray(0, end));
+      spelled = longer;
+    }
+    spelled.set(bytes, end);
+    starts[id] = end;
+    lengths[id] = bytes.length;
+    end += bytes.length;
+  };
+  const asText = (content: string) =>
+    encoder.encode(kind.metaspace ? content.replaceAll(METASPACE, " ") : content);
   for (const [content, id] of entries) {
-    const spelled = /^<0x([0-9A-F]{2})>$/.exec(content);
-    if (kind.byteLevel) bytes.set(id, fromByteAlphabet(content) ?? encoder.encode(content));
-    else if (spelled !== null) bytes.set(id, Uint8Array.of(parseInt(spelled[1]!, 16)));
-    else {bytes.set(
-        id,
-        encoder.encode(kind.metaspace ? content.replaceAll(METASPACE, " ") : content),
-      );}
+    const byte = /^<0x([0-9A-F]{2})>$/.exec(content);
+    if (kind.byteLevel) put(id, fromByteAlphabet(content) ?? encoder.encode(content));
+    else if (byte !== null) put(id, Uint8Array.of(parseInt(byte[1]!, 16)));
+    else put(id, asText(content));
   }
-  for (const { content, id } of added) {
-    bytes.set(id, encoder.encode(kind.metaspace ? content.replaceAll(METASPACE, " ") : content));
-  }
+  for (const { content, id } of added) put(id, asText(content));
+
   const offsets = new Uint32Array(vocabSize + 1);
-  for (let id = 0; id < vocabSize; id++) {
-    offsets[id + 1] = offsets[id]! + (bytes.get(id)?.length ?? 0);
-  }
+  for (let id = 0; id < vocabSize; id++) offsets[id + 1] = offsets[id]! + lengths[id]!;
   const data = new Uint8Array(offsets[vocabSize]!);
-  for (const [id, value] of bytes) data.set(value, offsets[id]!);
+  for (let id = 0; id < vocabSize; id++) {
+    data.set(spelled.subarray(starts[id], starts[id]! + lengths[id]!), offsets[id]);
+  }
   return { data, offsets };
 }
 

@@ -1,6 +1,6 @@
 /**
  * Models of every architecture, small and with random weights: odd numbers of heads, groups,
- * biases, tied tables and each scaling of rotary positions.
+ * biases, tied tables and each scaling of rotary positions. And some whose rows fit all blocks.
  *
  * @module
  */
@@ -68,4 +68,59 @@ export const SMALL_MODELS: readonly NamedShape[] = [
     trainedLength: 128,
     ropeScaling: { type: "dynamic", factor: 2, originalLength: 128 },
   },
+];
+
+const BLOCKS_OF_256 = {
+  ...BASE,
+  hiddenSize: 256,
+  intermediateSize: 512,
+  numHeads: 6,
+  numKvHeads: 3,
+  headDim: 128,
+} as const;
+
+/**
+ * Models whose rows are whole blocks in every format, by what they are of. Where llama.cpp wants it
+ * so, the heads are as wide as the model.
+ */
+export const BLOCK_MODELS: readonly NamedShape[] = [
+  { ...BLOCKS_OF_256, name: "Llama 3.2, tied", tiedEmbeddings: true },
+  {
+    ...BLOCKS_OF_256,
+    name: "Llama 3.1, scaled",
+    numHeads: 3,
+    numKvHeads: 1,
+    headDim: 256,
+    ropeScaling: {
+      type: "llama3",
+      factor: 8,
+      lowFrequencyFactor: 1,
+      highFrequencyFactor: 4,
+      originalLength: 128,
+    },
+  },
+  { ...BLOCKS_OF_256, name: "Mistral", architecture: "mistral", ropeTheta: 1e6 },
+  {
+    ...BLOCKS_OF_256,
+    name: "Mistral, window",
+    architecture: "mistral",
+    slidingWindow: 256,
+  },
+  {
+    ...BLOCKS_OF_256,
+    name: "Qwen2, tied",
+    architecture: "qwen2",
+    hiddenSize: 768,
+    ropeTheta: 1e6,
+    tiedEmbeddings: true,
+  },
+  {
+    ...BLOCKS_OF_256,
+    name: "Qwen2.5, yarn",
+    architecture: "qwen2",
+    hiddenSize: 768,
+    ropeScaling: { type: "yarn", factor: 4, originalLength: 128 },
+  },
+  { ...BLOCKS_OF_256, name: "Qwen3", architecture: "qwen3", tiedEmbeddings: true },
+  { ...BLOCKS_OF_256, name: "InternLM2", architecture: "internlm2", hiddenSize: 768 },
 ];
