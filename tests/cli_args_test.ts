@@ -42,6 +42,7 @@ async function parse(...args: string[]): Promise<Parsed> {
     inspect: record("inspect"),
     demo: record("demo"),
     calibrate: record("calibrate"),
+    eval: record("eval"),
   }, {
     version: VERSION,
     output: { out: (text) => parsed.out += text, error: (text) => parsed.error += text },

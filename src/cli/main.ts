@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command `reattention`: ask, generate, inspect, demo, calibrate.
+ * The command `reattention`: ask, generate, inspect, demo, calibrate, eval.
  *
  * @module
  */
@@ -18,6 +18,7 @@ import { createProgram, UsageError, VERSION } from "./args.ts";
 import { ask } from "./ask.ts";
 import { calibrate } from "./calibrate.ts";
 import { demo } from "./demo.ts";
+import { evaluate } from "./eval.ts";
 import { follow } from "./follow.ts";
 import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
@@ -27,7 +28,15 @@ async function run(args: readonly string[]): Promise<number> {
   // The parser writes without waiting; what it wrote is handed on, waiting, below.
   let out = "";
   let error = "";
-  const program = createProgram({ ask, follow, generate, inspect, demo, calibrate }, {
+  const program = createProgram({
+    ask,
+    follow,
+    generate,
+    inspect,
+    demo,
+    calibrate,
+    eval: evaluate,
+  }, {
     version: VERSION,
     output: { out: (text) => out += text, error: (text) => error += text },
   });

@@ -26,6 +26,7 @@ import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
 import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
+import { attentionOptions } from "./options.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { createTrace, type Trace } from "./trace.ts";
 
@@ -193,14 +194,11 @@ export async function openModel(settings: ReadSettings, progress: Progress): Pro
 
 /** What the settings say of a session, new or loaded. */
 export function sessionOptions(settings: ReadSettings): SessionOptions {
-  const { scope, stepSize, select, selectLayers, cacheFormat, load } = settings;
+  const { scope, load } = settings;
   return {
+    ...attentionOptions(settings),
     // An empty one, too, is another scope than a loaded session's.
-    ...(load === undefined || Object.keys(scope).length > 0 ? { scope } : {}),
-    ...(stepSize === undefined ? {} : { stepSize }),
-    ...(select === undefined ? {} : { select }),
-    ...(selectLayers === undefined ? {} : { selectLayers }),
-    ...(cacheFormat === undefined ? {} : { kvFormat: cacheFormat }),
+    ...(load === undefined ? { scope } : {}),
     ...memoryOptions(settings),
   };
 }

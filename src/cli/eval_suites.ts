@@ -1,0 +1,27 @@
+/**
+ * The suites of `eval`: each has a file with its options and its cases.
+ *
+ * @module
+ */
+
+import type { Command } from "commander";
+import { addNeedleCommand, type NeedleSettings } from "./eval_needle.ts";
+
+/** What `eval` is to measure. */
+export type EvalSettings = NeedleSettings;
+
+/** Adds `eval` and its suites to the command line. */
+export function addEvalCommands(
+  program: Command,
+  run: (settings: EvalSettings) => Promise<void>,
+): void {
+  const evaluate = program.command("eval")
+    .summary("measure what a model finds in long texts, several methods side by side")
+    .description(
+      "Measures what a model finds in long texts, several methods side by side, or what a server " +
+        "does. Progress goes to standard error, results to standard output; with --out they are " +
+        "kept, and a run that was ended goes on where it was.",
+    )
+    .helpCommand(false);
+  addNeedleCommand(evaluate, run);
+}

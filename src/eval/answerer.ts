@@ -1,0 +1,126 @@
+/**
+ * What answers cases: a model by a method; servers are in `server.ts`.
+ *
+ * @module
+ */
+
+import type { Model } from "../llama/load.ts";
+import { StopStrings } from "../llama/stop_strings.ts";
+import type { KvCache } from "../reattention/kv_cache.ts";
+import { TokenDecoder } from "../text/token_decoder.ts";
+import type { EvalCase } from "./case.ts";
+import type { Method } from "./methods.ts";
+import { concatenate, encodeContext, encodeOpening, encodeQuestion } from "./prompt.ts";
+import { type CacheOptions, openSequence, readTokens, writeAnswer } from "./sequence.ts";
+import { SharedReading } from "./shared_reading.ts";
+
+/** How an answer is watched and ended. */
+export interface AnswerOptions {
+  readonly signal?: AbortSignal;
+  /** Told as the reading goes on: tokens so far. */
+  readonly onRead?: (tokens: number) => Promise<void>;
+}
+
+/** What came of a case. */
+export interface Answered {
+  readonly prediction: string;
+  /** Tokens of context and question. */
+  readonly tokens: number;
+}
+
+/** A model by a method, or a server. One case at a time. */
+export interface Answerer extends Disposable {
+  /** As rows have it. */
+  readonly name: string;
+  /** @throws {Error} If there can be no answer; the row says why. */
+  answer(task: EvalCase, options?: AnswerOptions): Promise<Answered>;
+}
+
+/** How a model answers. */
+export interface ModelAnswererOptions extends CacheOptions {
+  /** Leaves question forms and chat template out: prompts are read word for word. */
+  readonly raw?: boolean;
+}
+
+/**
+ * A model that answers by a method. Cases whose texts differ in a few stretches alone are answered
+ * from one reading where the method reads locally: see {@linkcode SharedReading}.
+ *
+ * @param model Stays the caller's.
+ */
+export function modelAnswerer(
+  model: Model,
+  method: Method,
+  options: ModelAnswererOptions = {},
+): Answerer {
+  const { raw = false, ...cacheOptions } = options;
+  const shared = new SharedReading(model, method, cacheOptions);
+  const write = async (cache: KvCache, task: EvalCase, signal?: AbortSignal) => {
+    const { tokens, stop: rules } = encodeQuestion(model, task, raw);
+    const stop = new StopStrings(rules);
+    const decoder = new TokenDecoder(model.tokenizer, { continuation: true });
+    const { maxTokens } = task;
+    let prediction = "";
+    let isOver = false;
+    for await (const token of writeAnswer(model, method, cache, tokens, { maxTokens, signal })) {
+      const { text, stopped } = stop.push(decoder.push(token));
+      prediction += text;
+      if (isOver = stopped || (task.settled?.(prediction) ?? false)) break;
+    }
+    if (!isOver) {
+      const { text, stopped } = stop.push(decoder.flush());
+      prediction += stopped ? text : text + stop.flush();
+    }
+    return { prediction, question: tokens.length };
+  };
+  return {
+    name: method.name,
+    async answer(task, { signal, onRead } = {}): Promise<Answered> {
+      const opening = encodeOpening(model, raw);
+      const fork = task.shared && await shared.open(task.shared, opening, { signal, onRead });
+      if (fork) {
+        using cache = fork;
+        const { prediction, question } = await write(cache, task, signal);
+        return { prediction, tokens: shared.length + question };
+      }
+      if (!task.shared || !shared.holds(task.shared.base)) shared.close();
+      using sequence = openSequence(model, method, cacheOptions);
+      const context = task.shared
+        ? await patched(task.shared)
+        : await encodeContext(model, task.context(), opening.length > 0);
+      const text = concatenate([opening, context]);
+      const felt = withoutUnfelt(text, method, model.config.numLayers);
+      await readTokens(model, method, sequence.cache, felt, { signal, onRead });
+      const { prediction, question } = await write(sequence.cache, task, signal);
+      return { prediction, tokens: text.length + question };
+    },
+    [Symbol.dispose]: () => shared.close(),
+  };
+}
+
+/**
+ * What of a text a window can feel at its end: the global tokens and the last ones, `layers` local
+ * regions of them. Positions are renumbered, so that the answer is, to the last bit, the one after
+ * reading everything; steps are cut where they would be. All of it by any other method.
+ */
+export function withoutUnfelt(
+  tokens: Uint32Array,
+  { scope, stepSize, select }: Method,
+  numLayers: number,
+): Uint32Array {
+  const isWindow = select === "never" && scope.globalSize !== Infinity &&
+    scope.positions === "scope";
+  const steps = (count: number) => Math.ceil(count / stepSize) * stepSize;
+  const first = steps(Math.max(1, scope.globalSize));
+  const reach = steps(numLayers * Math.max(scope.localSize, stepSize) + stepSize);
+  const from = Math.floor((tokens.length - reach) / stepSize) * stepSize;
+  if (!isWindow || from <= first) return tokens;
+  return concatenate([tokens.subarray(0, first), tokens.subarray(from)]);
+}
+
+/** A shared text's tokens with its patches in them. */
+async function patched({ base, patches }: NonNullable<EvalCase["shared"]>): Promise<Uint32Array> {
+  const tokens = (await base.tokens()).slice();
+  for (const patch of patches(tokens)) tokens.set(patch.tokens, patch.start);
+  return tokens;
+}
