@@ -7,12 +7,13 @@
 import { type Answerer, modelAnswerer } from "../eval/answerer.ts";
 import type { EvalCase, EvalResult } from "../eval/case.ts";
 import { resolveMethod } from "../eval/methods.ts";
-import { runCases, summarize } from "../eval/run.ts";
+import { lengthOf, runCases, summarize } from "../eval/run.ts";
 import { modelTokens, type TextTokens } from "../eval/text_tokens.ts";
 import { loadModel, type Model } from "../llama/load.ts";
 import { openJournal } from "../system/journal.ts";
 import { standardError, standardOutput } from "../system/system.ts";
 import type { EvalRunSettings } from "./eval_args.ts";
+import { benchmarkSuite, isBenchmark, scorePredictions } from "./eval_benchmarks.ts";
 import { needleSuite } from "./eval_needle.ts";
 import { describeResults } from "./eval_report.ts";
 import type { EvalSettings } from "./eval_suites.ts";
@@ -34,11 +35,16 @@ export interface EvalSuite {
   /** What its rows depend on besides their ids, the model and the rules. */
   readonly header: Readonly<Record<string, unknown>>;
   cases(context: EvalContext): Promise<readonly EvalCase[]>;
+  /** Scores in the suite's own way: for people, and what the summary has besides. */
+  report?(rows: readonly EvalResult[]): { readonly text: string; readonly summary: object };
 }
 
 /** Runs `eval`. */
-export function evaluate(settings: EvalSettings): Promise<void> {
-  return runSuite(settings, needleSuite(settings));
+export async function evaluate(settings: EvalSettings): Promise<void> {
+  if (isBenchmark(settings)) {
+    if (settings.score !== undefined) await scorePredictions(settings, settings.score);
+    else await runSuite(settings, await benchmarkSuite(settings));
+  } else await runSuite(settings, needleSuite(settings));
 }
 
 /** Runs a suite as the settings say; rows and summary go to standard output. */
@@ -76,7 +82,12 @@ export async function runSuite(settings: EvalRunSettings, suite: EvalSuite): Pro
     }
     await progress.clear();
     const summary = summarize(suite.name, rows);
-    await standardOutput.write(json ? toJsonLine(summary) : describeResults(summary, rows));
+    const own = suite.report?.(rows);
+    await standardOutput.write(
+      json
+        ? toJsonLine({ ...summary, ...own?.summary })
+        : own?.text ?? describeResults(summary, rows),
+    );
     if (!quiet && !json && out !== undefined) {
       await standardError.write(`kept    ${plural(rows.length, "row")}: ${out}\n`);
     }
@@ -105,8 +116,7 @@ function openAnswerers(model: Model, settings: EvalRunSettings): Answerer[] {
 
 /** Full attention's cost grows with the square of the length, and it was over long before. */
 function isAffordable(task: EvalCase, answerer: Answerer, fullLimit: number): boolean {
-  const length = Number(task.at["length"] ?? 0);
-  return !/^(full|dynamic-ntk)/.test(answerer.name) || length <= fullLimit;
+  return !/^(full|dynamic-ntk)/.test(answerer.name) || lengthOf(task) <= fullLimit;
 }
 
 /** What rows depend on: the model, and the rules that were given. */

@@ -5,10 +5,11 @@
  */
 
 import type { Command } from "commander";
+import { addBenchmarkCommands, type BenchmarkSettings } from "./eval_benchmarks.ts";
 import { addNeedleCommand, type NeedleSettings } from "./eval_needle.ts";
 
 /** What `eval` is to measure. */
-export type EvalSettings = NeedleSettings;
+export type EvalSettings = NeedleSettings | BenchmarkSettings;
 
 /** Adds `eval` and its suites to the command line. */
 export function addEvalCommands(
@@ -24,4 +25,5 @@ export function addEvalCommands(
     )
     .helpCommand(false);
   addNeedleCommand(evaluate, run);
+  addBenchmarkCommands(evaluate, run);
 }

@@ -53,10 +53,10 @@ export function modelAnswerer(
   method: Method,
   options: ModelAnswererOptions = {},
 ): Answerer {
-  const { raw = false, ...cacheOptions } = options;
+  const { raw: allRaw = false, ...cacheOptions } = options;
   const shared = new SharedReading(model, method, cacheOptions);
   const write = async (cache: KvCache, task: EvalCase, signal?: AbortSignal) => {
-    const { tokens, stop: rules } = encodeQuestion(model, task, raw);
+    const { tokens, stop: rules } = encodeQuestion(model, task, allRaw || task.raw === true);
     const stop = new StopStrings(rules);
     const decoder = new TokenDecoder(model.tokenizer, { continuation: true });
     const { maxTokens } = task;
@@ -76,7 +76,7 @@ export function modelAnswerer(
   return {
     name: method.name,
     async answer(task, { signal, onRead } = {}): Promise<Answered> {
-      const opening = encodeOpening(model, raw);
+      const opening = encodeOpening(model, allRaw || task.raw === true);
       const fork = task.shared && await shared.open(task.shared, opening, { signal, onRead });
       if (fork) {
         using cache = fork;

@@ -26,6 +26,8 @@ export interface EvalCase {
   score(prediction: string): number;
   /** Strings before which an answer ends, besides where the model itself ends it. Default: none. */
   readonly stop?: readonly string[];
+  /** Whether the model goes on with the text, without question form or chat template. Default: no. */
+  readonly raw?: boolean;
   /** Whether the score of an answer that begins so is certain: then writing may end. Default: never. */
   settled?(prediction: string): boolean;
   /**

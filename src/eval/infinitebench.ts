@@ -12,6 +12,7 @@ import { at, type JsonObject, readJsonLines } from "./json_lines.ts";
 import { calculatedShare, INFINITEBENCH_SCORES, type Label } from "./metrics/infinitebench.ts";
 import { fillTemplate, parseTemplate } from "./prompt_template.ts";
 import {
+  createSharing,
   findTasks,
   suiteCase,
   type SuiteFolder,
@@ -126,13 +127,14 @@ export async function* infinitebenchCases(
       throw new Error(`Cannot run ${task}: the prompts have none for it`);
     }
     const template = parseTemplate(task, options.prompts?.[task] ?? prompt);
+    const { truncate, units } = options;
+    // What a cut leaves of a text depends on the question.
+    const sharing = units && !truncate ? createSharing(units) : null;
     for await (const row of taskRows(folder, file)) {
       if (row.index >= (options.limit ?? Infinity)) break;
       const { value, where } = row;
       const parts = fillTemplate(template, fieldsOf(task, value, where));
-      contextOf(value, where);
       const label = labelOf(task, value, where);
-      const { truncate } = options;
       yield suiteCase({
         folder,
         file,
@@ -142,6 +144,7 @@ export async function* infinitebenchCases(
         parts,
         contextOf: (again) => contextOf(again, where),
         ...(truncate ? { cut: (text) => cutMiddle(text, parts, truncate, "last") } : {}),
+        ...(sharing ? { sharing } : {}),
         maxTokens,
         expected: texts(label),
         score: (prediction) => INFINITEBENCH_SCORES[task]!(prediction, label),

@@ -25,7 +25,9 @@ import { words } from "./metrics/python_text.ts";
 import { rouge, type RougeScores } from "./metrics/rouge.ts";
 import { fillTemplate, parseTemplate, type PromptTemplate } from "./prompt_template.ts";
 import {
+  createSharing,
   findTasks,
+  type Sharing,
   suiteCase,
   type SuiteFolder,
   type SuiteOptions,
@@ -115,6 +117,8 @@ export async function* levalCases(
     }
     const prompt = options.prompts?.[task] ?? PROMPTS[task] ?? OPEN_PROMPT;
     const template = parseTemplate(task, prompt, ALIASES);
+    const { units } = options;
+    const sharing = units ? createSharing(units) : null;
     let asked = 0;
     let judged = 0;
     for await (const row of taskRows(folder, file)) {
@@ -127,16 +131,18 @@ export async function* levalCases(
             `${outputs.length} and ${instructions.length}`,
         );
       }
-      textField(row.value, "input", row.where);
       if (evaluation === "judge") {
         judged += instructions.length;
         continue;
       }
-      for (const [i, instruction] of instructions.entries()) {
-        if (asked >= (options.limit ?? Infinity)) break;
-        asked++;
-        const question = { row, i, instruction, output: outputs[i]! };
-        yield* casesOf(folder, file, template, question, evaluation, options.truncate);
+      const chosen = instructions.slice(0, (options.limit ?? Infinity) - asked);
+      asked += chosen.length;
+      const place = { folder, file, template, sharing, truncate: options.truncate };
+      // One after the other, so that all that is asked about a document shares its reading.
+      for (const part of task === "sci_fi" ? ["loyalty", "fact"] as const : [null]) {
+        for (const [i, instruction] of chosen.entries()) {
+          yield caseOf({ row, i, instruction, output: outputs[i]!, evaluation, part }, place);
+        }
       }
       if (asked >= (options.limit ?? Infinity)) break;
     }
@@ -167,82 +173,79 @@ interface Question {
   readonly i: number;
   readonly instruction: string;
   readonly output: string;
+  readonly evaluation: Exclude<Evaluation, "judge">;
+  /** Science fiction is asked twice: by the document, and by what is true outside of it. */
+  readonly part: "loyalty" | "fact" | null;
 }
 
-/** One case; for science fiction two: by the document, and by what is true outside of it. */
-function* casesOf(
-  folder: SuiteFolder,
-  file: TaskFile,
-  template: PromptTemplate,
-  { row, i, instruction, output }: Question,
-  evaluation: Exclude<Evaluation, "judge">,
-  truncate: SuiteOptions["truncate"],
-): Generator<EvalCase> {
+/** What the questions of a task have in common. */
+interface Place extends Pick<SuiteOptions, "truncate"> {
+  readonly folder: SuiteFolder;
+  readonly file: TaskFile;
+  readonly template: PromptTemplate;
+  readonly sharing: Sharing | null;
+}
+
+function caseOf(
+  { row, i, instruction, output, evaluation, part }: Question,
+  { folder, file, template, sharing, truncate }: Place,
+): EvalCase {
   const { task } = file;
   const { where } = row;
-  const count = String(words(output).length);
+  const metric = evaluation === "exam" ? "exact match" : evaluation;
   const common = {
-    folder,
-    file,
-    row: { line: row.line, startByte: row.startByte, endByte: row.endByte },
-    maxTokens: MAX_TOKENS,
+    ...{ folder, file, row, maxTokens: MAX_TOKENS },
+    id: `${task}/${row.index}/${i}${part === null ? "" : `/${part}`}`,
+    at: { row: row.index, question: i, metric, ...(part === null ? {} : { part }) },
+    ...answerOf(task, part, evaluation, output, where),
   };
-  const metric = evaluation === "exam" ? "exact match" : evaluation === "f1" ? "f1" : "rouge-l";
-  const parts = fillTemplate(template, { instruction, words: count });
+  if (part === "fact") {
+    const real = instruction.replace(
+      /based on the world described in the document/i,
+      "going by the real world, not by any story",
+    );
+    return suiteCase({
+      ...common,
+      parts: { before: "", after: `${real}\nAnswer:` },
+      contextOf: null,
+    });
+  }
+  const parts = fillTemplate(template, { instruction, words: String(words(output).length) });
   const cut = truncate &&
     ((text: string) =>
       parts.before + cutWords(text, truncate, task === "codeU" ? "last" : "first"));
-  const document = {
+  return suiteCase({
     ...common,
     parts,
     contextOf: (again: JsonObject) => textField(again, "input", where),
     ...(cut ? { cut } : {}),
-  };
-  const id = `${task}/${row.index}/${i}`;
-  const at = { row: row.index, question: i, metric };
-  if (task !== "sci_fi") {
-    const exam = evaluation === "exam" ? CLOSED[task] ?? "text" : null;
-    yield suiteCase({
-      ...document,
-      id,
-      at,
-      expected: [output],
-      score: (prediction) =>
-        exam !== null
-          ? examScore(exam, prediction, output)
-          : evaluation === "f1"
-          ? wordF1(prediction, output)
-          : rouge(prediction, output).rougeL,
-    });
-    return;
-  }
-  const [byDocument = "", outside = ""] = output.toLowerCase().split("[fact:");
-  const truths = [byDocument, outside.replace(/\]\s*$/, "")].map((part) => part.trim());
-  if (truths.includes("")) {
-    throw new TypeError(`${where}: "outputs" must be like "True [fact: False]", got "${output}"`);
-  }
-  const truthScore = (truth: string) => (prediction: string) =>
-    examScore("truth", prediction, truth);
-  yield suiteCase({
-    ...document,
-    id: `${id}/loyalty`,
-    at: { ...at, part: "loyalty" },
-    expected: [truths[0]!],
-    score: truthScore(truths[0]!),
+    ...(sharing ? { sharing } : {}),
   });
-  const real = instruction.replace(
-    /based on the world described in the document/i,
-    "going by the real world, not by any story",
-  );
-  yield suiteCase({
-    ...common,
-    id: `${id}/fact`,
-    at: { ...at, part: "fact" },
-    parts: { before: "", after: `${real}\nAnswer:` },
-    contextOf: null,
-    expected: [truths[1]!],
-    score: truthScore(truths[1]!),
-  });
+}
+
+/** What is right, and how an answer is compared with it. */
+function answerOf(
+  task: string,
+  part: Question["part"],
+  evaluation: Question["evaluation"],
+  output: string,
+  where: string,
+): Pick<EvalCase, "expected" | "score"> {
+  if (part !== null) {
+    const [loyalty = "", fact = ""] = output.toLowerCase().split("[fact:");
+    const truth = (part === "loyalty" ? loyalty : fact.replace(/\]\s*$/, "")).trim();
+    if (truth === "") {
+      throw new TypeError(`${where}: "outputs" must be like "True [fact: False]", got "${output}"`);
+    }
+    return { expected: [truth], score: (prediction) => examScore("truth", prediction, truth) };
+  }
+  const exam = CLOSED[task] ?? "text";
+  const score = {
+    exam: (prediction: string) => examScore(exam, prediction, output),
+    f1: (prediction: string) => wordF1(prediction, output),
+    rouge: (prediction: string) => rouge(prediction, output).rougeL,
+  }[evaluation];
+  return { expected: [output], score };
 }
 
 function examScore(kind: ExamKind, prediction: string, output: string): number {

@@ -44,6 +44,8 @@ interface LongbenchTask {
   readonly maxTokens: number;
   /** Only the first line of an answer counts. */
   readonly firstLine?: true;
+  /** Asked without a chat template, the text goes on. */
+  readonly raw?: true;
 }
 
 /** The tasks, in the order of the official code. */
@@ -60,15 +62,15 @@ export const LONGBENCH_TASKS: Readonly<Record<string, LongbenchTask>> = {
   "qmsum": { metric: "rouge-l", maxTokens: 512 },
   "multi_news": { metric: "rouge-l", maxTokens: 512 },
   "vcsum": { metric: "rouge-l by characters", maxTokens: 512 },
-  "trec": { metric: "classification", maxTokens: 64, firstLine: true },
-  "triviaqa": { metric: "f1", maxTokens: 32, firstLine: true },
-  "samsum": { metric: "rouge-l", maxTokens: 128, firstLine: true },
-  "lsht": { metric: "classification", maxTokens: 64, firstLine: true },
+  "trec": { metric: "classification", maxTokens: 64, firstLine: true, raw: true },
+  "triviaqa": { metric: "f1", maxTokens: 32, firstLine: true, raw: true },
+  "samsum": { metric: "rouge-l", maxTokens: 128, firstLine: true, raw: true },
+  "lsht": { metric: "classification", maxTokens: 64, firstLine: true, raw: true },
   "passage_count": { metric: "count", maxTokens: 32 },
   "passage_retrieval_en": { metric: "retrieval", maxTokens: 32 },
   "passage_retrieval_zh": { metric: "retrieval", maxTokens: 32 },
-  "lcc": { metric: "code similarity", maxTokens: 64 },
-  "repobench-p": { metric: "code similarity", maxTokens: 64 },
+  "lcc": { metric: "code similarity", maxTokens: 64, raw: true },
+  "repobench-p": { metric: "code similarity", maxTokens: 64, raw: true },
 };
 
 /** The tasks of LongBench-E. */
@@ -131,7 +133,7 @@ export async function* longbenchCases(
   }
   for (const file of files) {
     const name = file.task.replace(/_e$/, "");
-    const { metric, maxTokens, firstLine } = LONGBENCH_TASKS[name]!;
+    const { metric, maxTokens, firstLine, raw } = LONGBENCH_TASKS[name]!;
     if (!Object.hasOwn(prompts, name)) {
       throw new Error(`Cannot run ${file.task}: the prompts have none for "${name}"`);
     }
@@ -150,7 +152,6 @@ export async function* longbenchCases(
       const parts = fillTemplate(template, {
         input: value.input === undefined ? "" : textField(value, "input", where),
       });
-      textField(value, "context", where);
       const { truncate } = options;
       const length = typeof value.length === "number" ? value.length : null;
       yield suiteCase({
@@ -161,7 +162,6 @@ export async function* longbenchCases(
         at: {
           row: row.index,
           metric,
-          ...(length === null ? {} : { words: length }),
           ...(length === null || name === file.task ? {} : { bin: lengthBin(length) }),
         },
         parts,
@@ -169,6 +169,7 @@ export async function* longbenchCases(
         ...(truncate ? { cut: (text) => cutMiddle(text, parts, truncate, "dropped") } : {}),
         maxTokens: config?.maxTokens[name] ?? maxTokens,
         expected: answers,
+        ...(raw ? { raw } : {}),
         score(prediction) {
           const counted = firstLine ? prediction.replace(/^\n+/, "").split("\n")[0]! : prediction;
           return Math.max(...answers.map((answer) => scoreOne(counted, answer)));

@@ -26,7 +26,7 @@ export interface EvalRun {
   /** Whether a case is run by an answerer. Default: all are. */
   readonly wants?: (task: EvalCase, answerer: Answerer) => boolean;
   /**
-   * What a case costs relative to others, for the time left. Default: its `at.length`, much less
+   * What a case costs relative to others, for the time left. Default: its length, much less
    * where the case before shares its text.
    */
   readonly cost?: (task: EvalCase, before: EvalCase | null, answerer: Answerer) => number;
@@ -113,9 +113,14 @@ export async function* runCases(
   }
 }
 
+/** Tokens of a case's text, where `at` says only its characters about a quarter of them. */
+export function lengthOf({ at }: EvalCase): number {
+  return Number(at["length"] ?? Math.ceil(Number(at["characters"] ?? 4) / 4));
+}
+
 /** The cost that a run assumes where nobody knows better. */
 function defaultCost(task: EvalCase, before: EvalCase | null): number {
-  const length = Number(task.at["length"] ?? 1);
+  const length = lengthOf(task);
   const base = task.shared?.base;
   return base !== undefined && base === before?.shared?.base ? SHARED_COST * length : length;
 }

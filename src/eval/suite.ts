@@ -6,9 +6,11 @@
  */
 
 import type { ByteSource } from "../files/byte_source.ts";
-import type { EvalCase } from "./case.ts";
+import { fingerprint } from "../files/xx_hash.ts";
+import type { BaseText, EvalCase } from "./case.ts";
 import { at, type JsonObject, type JsonRow, readJsonLine, readJsonLines } from "./json_lines.ts";
 import type { PromptParts } from "./prompt_template.ts";
+import type { TextTokens } from "./text_tokens.ts";
 import type { Truncation } from "./truncation.ts";
 
 /** The user's copy of a benchmark. */
@@ -29,6 +31,8 @@ export interface SuiteOptions {
   readonly prompts?: Readonly<Record<string, string>>;
   /** Cuts what is too long, by the benchmark's own rule. Default: everything is read. */
   readonly truncate?: Truncation;
+  /** Where given, questions about one text that follow one another share its reading. */
+  readonly units?: Pick<TextTokens, "encode">;
   /** Told what a reader of the results must know. */
   readonly note?: (text: string) => void;
 }
@@ -127,43 +131,75 @@ export interface SuiteCase
   extends Pick<EvalCase, "id" | "at" | "maxTokens" | "expected" | "score"> {
   readonly folder: SuiteFolder;
   readonly file: TaskFile;
-  readonly row: Pick<TaskRow, "line" | "startByte" | "endByte">;
+  /** What it holds is not kept. */
+  readonly row: TaskRow;
   /** What stands before and behind the text. */
   readonly parts: PromptParts;
   /** The text within a row; null where the question is asked without any. */
   readonly contextOf: ((row: JsonObject) => string) | null;
   /** The text with what is before it, cut. */
   readonly cut?: (context: string) => string;
+  /** Whether the official code leaves the chat template out. */
+  readonly raw?: boolean;
+  /** With the reading of the case before, where the text is the same. */
+  readonly sharing?: Sharing;
+}
+
+/** Knows the text of the case before. */
+export interface Sharing {
+  /** What cases with one text have in common; a new one where the text is another than before. */
+  baseOf(text: string, read: () => Promise<string>): BaseText;
+}
+
+/** Sharing among the questions of a task. */
+export function createSharing(units: Pick<TextTokens, "encode">): Sharing {
+  let before: { readonly print: string; readonly base: BaseText } | null = null;
+  return {
+    baseOf(text, read) {
+      const print = fingerprint(new TextEncoder().encode(text));
+      if (before?.print !== print) {
+        before = { print, base: { tokens: async () => units.encode(await read()) } };
+      }
+      return before.base;
+    },
+  };
 }
 
 /**
  * A case that keeps a row's place, not its text: that is read again from the file for each method.
  */
 export function suiteCase(suite: SuiteCase): EvalCase {
-  const { folder, file, row, parts, contextOf, cut } = suite;
+  const { folder, file, row, parts, contextOf, cut, sharing } = suite;
   const { line, startByte, endByte } = row;
   const split = splitQuestion(parts.after);
+  const textOf = (value: JsonObject): string => {
+    const context = contextOf === null ? "" : contextOf(value);
+    return (cut === undefined ? parts.before + context : cut(context)) + split.read;
+  };
+  const read = async (): Promise<string> => {
+    const source = await openAgain(folder, file.path);
+    try {
+      return textOf(await readJsonLine(source, { line, startByte, endByte }));
+    } finally {
+      await source.close?.();
+    }
+  };
+  const characters = contextOf === null ? 0 : contextOf(row.value).length;
+  const base = contextOf === null ? undefined : sharing?.baseOf(textOf(row.value), read);
   return {
     id: suite.id,
     task: file.task,
-    at: suite.at,
+    at: { ...suite.at, characters },
     async *context(): AsyncGenerator<string> {
-      const source = await openAgain(folder, file.path);
-      let text: string;
-      try {
-        const again = await readJsonLine(source, { line, startByte, endByte });
-        const context = contextOf === null ? "" : contextOf(again);
-        text = cut === undefined ? parts.before + context : cut(context);
-      } finally {
-        await source.close?.();
-      }
-      yield* pieces(text + split.read);
+      yield* pieces(await read());
     },
     question: split.question,
     answerPrefix: "",
     maxTokens: suite.maxTokens,
     expected: suite.expected,
     score: suite.score,
+    ...(suite.raw ? { raw: true } : {}),
+    ...(base === undefined ? {} : { shared: { base, patches: () => [] } }),
   };
 }
 

@@ -5,19 +5,12 @@
  */
 
 import type { PromptParts } from "./prompt_template.ts";
+import type { TextTokens } from "./text_tokens.ts";
 
-/** What cutting needs of a model's tokenizer. */
-export interface CuttingTokenizer {
-  /** Whether a text's first token is one that it does not spell; it counts. */
-  readonly addBos: boolean;
-  encode(text: string, options?: { readonly special?: boolean }): Uint32Array;
-  decode(tokens: Uint32Array): string;
-}
-
-/** The most tokens of a prompt, as a tokenizer counts. */
+/** The most tokens of a prompt, without those that its text does not spell. */
 export interface Truncation {
   readonly tokens: number;
-  readonly tokenizer: CuttingTokenizer;
+  readonly units: Pick<TextTokens, "encode" | "decode" | "perToken">;
 }
 
 /**
@@ -31,22 +24,22 @@ export interface Truncation {
 export function cutMiddle(
   context: string,
   { before, after }: PromptParts,
-  { tokens, tokenizer }: Truncation,
+  { tokens, units }: Truncation,
   odd: "dropped" | "last",
 ): string {
-  const bos = tokenizer.addBos ? 1 : 0;
-  const all = tokenizer.encode(before + context + after, { special: false });
-  if (all.length + bos <= tokens) return before + context;
-  const first = Math.max(Math.floor(tokens / 2) - bos, 0);
-  const last = odd === "last" ? Math.ceil(tokens / 2) : Math.floor(tokens / 2);
-  const tail = last === 0 ? "" : tokenizer.decode(all.subarray(-last));
+  const most = Math.floor(tokens * units.perToken);
+  const all = units.encode(before + context + after);
+  if (all.length <= most) return before + context;
+  const first = Math.floor(most / 2);
+  const last = odd === "last" ? Math.ceil(most / 2) : first;
+  const tail = units.decode(all.subarray(all.length - last));
   if (!tail.endsWith(after)) {
     throw new RangeError(
       `Cannot cut a prompt to ${tokens} tokens: what is behind the text, "${start(after)}", must ` +
         `fit into half of them`,
     );
   }
-  const kept = tokenizer.decode(all.subarray(0, first)) + tail;
+  const kept = units.decode(all.subarray(0, first)) + tail;
   return kept.slice(0, kept.length - after.length);
 }
 
@@ -61,16 +54,12 @@ const WORDS_AT_ONCE = 250;
  */
 export function cutWords(
   document: string,
-  { tokens, tokenizer }: Truncation,
+  { tokens, units }: Truncation,
   end: "first" | "last",
 ): string {
-  const bos = tokenizer.addBos ? 1 : 0;
+  const limit = Math.floor(tokens * units.perToken);
   let kept = document;
-  for (
-    let most = tokens;
-    most > 0 && tokenizer.encode(kept, { special: false }).length + bos > tokens;
-    most -= WORDS_AT_ONCE
-  ) {
+  for (let most = tokens; most > 0 && units.encode(kept).length > limit; most -= WORDS_AT_ONCE) {
     const words = kept.split(" ");
     kept = (end === "first" ? words.slice(0, most) : words.slice(-most)).join(" ");
   }

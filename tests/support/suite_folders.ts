@@ -7,6 +7,7 @@
 import { type ByteSource, fromBytes } from "../../src/files/byte_source.ts";
 import type { EvalCase } from "../../src/eval/case.ts";
 import type { SuiteFolder } from "../../src/eval/suite.ts";
+import type { TextTokens } from "../../src/eval/text_tokens.ts";
 
 /** A folder of files; `open` counts what is open. */
 export function folderOf(
@@ -48,3 +49,10 @@ export async function contextOf(task: EvalCase): Promise<string> {
   for await (const piece of task.context()) text += piece;
   return text;
 }
+
+/** A token for each character: what is cut is easy to see. */
+export const characters: TextTokens = {
+  perToken: 1,
+  encode: (text) => Uint32Array.from([...text], (c) => c.codePointAt(0)!),
+  decode: (tokens) => String.fromCodePoint(...tokens),
+};
