@@ -6,9 +6,10 @@
 
 import type { Command } from "commander";
 import { addNeedleCommand, type NeedleSettings } from "./eval_needle.ts";
+import { addRulerCommand, type RulerSettings } from "./eval_ruler.ts";
 
 /** What `eval` is to measure. */
-export type EvalSettings = NeedleSettings;
+export type EvalSettings = NeedleSettings | RulerSettings;
 
 /** Adds `eval` and its suites to the command line. */
 export function addEvalCommands(
@@ -24,4 +25,5 @@ export function addEvalCommands(
     )
     .helpCommand(false);
   addNeedleCommand(evaluate, run);
+  addRulerCommand(evaluate, run);
 }
