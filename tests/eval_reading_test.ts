@@ -53,7 +53,7 @@ test("a patched reading holds what the changed text would hold, to the last bit"
     await readTokens(model, method, alone.cache, await tokensOf(task));
     deepEqual(patched.length, alone.cache.length);
     const [actual, expected] = [contentsOf(patched), contentsOf(alone.cache)];
-    const wrong = actual.findIndex((bytes, i) => !Buffer.compare(bytes, expected[i]!) === 0);
+    const wrong = actual.findIndex((bytes, i) => Buffer.compare(bytes, expected[i]!) !== 0);
     equal(wrong, -1, `${task.id}: chunk ${wrong} of ${actual.length}`);
   }
   shared.close();

@@ -5,18 +5,22 @@
  */
 
 import { type Answerer, modelAnswerer } from "../eval/answerer.ts";
-import type { EvalCase, EvalResult } from "../eval/case.ts";
+import { type EvalCase, type EvalResult, lengthOf } from "../eval/case.ts";
 import { resolveMethod } from "../eval/methods.ts";
-import { lengthOf, runCases, summarize } from "../eval/run.ts";
-import { modelTokens, type TextTokens } from "../eval/text_tokens.ts";
+import { runCases, summarize } from "../eval/run.ts";
+import { serverAnswerer } from "../eval/server.ts";
+import { modelTokens, type TextTokens, wordTokens } from "../eval/text_tokens.ts";
 import { loadModel, type Model } from "../llama/load.ts";
 import { openJournal } from "../system/journal.ts";
-import { standardError, standardOutput } from "../system/system.ts";
+import { environmentVariable, standardError, standardOutput } from "../system/system.ts";
+import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { EvalRunSettings } from "./eval_args.ts";
-import { benchmarkSuite, isBenchmark, scorePredictions } from "./eval_benchmarks.ts";
+import { benchmarkSuite, scorePredictions } from "./eval_benchmarks.ts";
 import { needleSuite } from "./eval_needle.ts";
 import { describeResults } from "./eval_report.ts";
+import { rulerSuite } from "./eval_ruler.ts";
 import type { EvalSettings } from "./eval_suites.ts";
+import { readJsonFile } from "./eval_texts.ts";
 import { formatSeconds, plural } from "./format.ts";
 import { toJsonLine } from "./json.ts";
 import { loadOptions, memoryOptions } from "./memory.ts";
@@ -41,10 +45,18 @@ export interface EvalSuite {
 
 /** Runs `eval`. */
 export async function evaluate(settings: EvalSettings): Promise<void> {
-  if (isBenchmark(settings)) {
-    if (settings.score !== undefined) await scorePredictions(settings, settings.score);
-    else await runSuite(settings, await benchmarkSuite(settings));
-  } else await runSuite(settings, needleSuite(settings));
+  switch (settings.suite) {
+    case "needle":
+      return await runSuite(settings, needleSuite(settings));
+    case "ruler":
+      return await runSuite(settings, rulerSuite(settings));
+    case "longbench":
+    case "leval":
+    case "infinitebench":
+      return settings.score !== undefined
+        ? await scorePredictions(settings, settings.score)
+        : await runSuite(settings, await benchmarkSuite(settings));
+  }
 }
 
 /** Runs a suite as the settings say; rows and summary go to standard output. */
@@ -52,20 +64,20 @@ export async function runSuite(settings: EvalRunSettings, suite: EvalSuite): Pro
   const { json, quiet, only, out, fresh, seed, raw } = settings;
   const progress = createProgress(standardError, !quiet);
   await using journal = out === undefined ? null : await openJournal(out, { fresh });
-  using model = await openModel(settings, progress);
-  const answerers = openAnswerers(model, settings);
+  using subject = await openSubject(settings, progress);
+  const { answerers, units } = subject;
   try {
-    const units = modelTokens(model.tokenizer);
     const cases = await suite.cases({ units });
     const rows: EvalResult[] = [];
     const results = runCases({
       cases,
       answerers,
-      wants: (task, answerer) => isAffordable(task, answerer, settings.fullLimit),
+      // Its cost grows with the square of the length, and beyond the trained length it fails anyway.
+      wants: (task, answerer) => !answerer.isFull || lengthOf(task) <= settings.fullLimit,
     }, {
       journal,
       only,
-      header: { suite: suite.name, seed, raw, ...rulesOf(settings, model), ...suite.header },
+      header: { suite: suite.name, seed, raw, ...subject.header, ...suite.header },
       onProgress: (line) => progress.show(line),
       formatSeconds,
     });
@@ -92,38 +104,76 @@ export async function runSuite(settings: EvalRunSettings, suite: EvalSuite): Pro
       await standardError.write(`kept    ${plural(rows.length, "row")}: ${out}\n`);
     }
   } finally {
-    for (const answerer of answerers) answerer[Symbol.dispose]();
     await progress.clear();
   }
 }
 
-async function openModel(settings: EvalRunSettings, progress: Progress): Promise<Model> {
-  await progress.show(() => `loading ${settings.model ?? "the embedded model"}`);
-  return await loadModel(settings.model, loadOptions(settings)).finally(() => progress.clear());
+/** What is measured: a model by some methods, or a server. */
+interface Subject extends Disposable {
+  readonly answerers: readonly Answerer[];
+  readonly units: TextTokens;
+  /** What rows depend on: who answers, by which rules. */
+  readonly header: Readonly<Record<string, unknown>>;
 }
 
-function openAnswerers(model: Model, settings: EvalRunSettings): Answerer[] {
-  const { methods, raw, cacheFormat } = settings;
-  const rules = attentionOptions(settings);
-  return methods.map((name) =>
-    modelAnswerer(model, resolveMethod(name, model, rules), {
-      raw,
-      ...memoryOptions(settings),
-      ...(cacheFormat === undefined ? {} : { kvFormat: cacheFormat }),
-    })
-  );
+async function openSubject(settings: EvalRunSettings, progress: Progress): Promise<Subject> {
+  const { server, methods, raw, cacheFormat } = settings;
+  if (server !== undefined) return await openServer(settings, server);
+  const model = await openModel(settings.model, settings, progress);
+  try {
+    const rules = attentionOptions(settings);
+    const answerers = methods.map((name) =>
+      modelAnswerer(model, resolveMethod(name, model, rules), {
+        raw,
+        ...memoryOptions(settings),
+        ...(cacheFormat === undefined ? {} : { kvFormat: cacheFormat }),
+      })
+    );
+    const { tokenizer, weights } = model.identity;
+    return {
+      answerers,
+      units: modelTokens(model.tokenizer),
+      header: { model: { tokenizer, weights }, rules },
+      [Symbol.dispose]() {
+        for (const answerer of answerers) answerer[Symbol.dispose]();
+        model[Symbol.dispose]();
+      },
+    };
+  } catch (error) {
+    model[Symbol.dispose]();
+    throw error;
+  }
 }
 
-/** Full attention's cost grows with the square of the length, and it was over long before. */
-function isAffordable(task: EvalCase, answerer: Answerer, fullLimit: number): boolean {
-  return !/^(full|dynamic-ntk)/.test(answerer.name) || lengthOf(task) <= fullLimit;
+async function openServer(settings: EvalRunSettings, url: string): Promise<Subject> {
+  const { model, tokenizer, timeout } = settings;
+  const apiKey = environmentVariable("REATTENTION_API_KEY") ??
+    environmentVariable("OPENAI_API_KEY");
+  const answerer = serverAnswerer({
+    url,
+    timeoutSeconds: timeout,
+    ...(model === undefined ? {} : { model }),
+    ...(apiKey === undefined ? {} : { apiKey }),
+  });
+  return {
+    answerers: [answerer],
+    units: tokenizer === undefined ? wordTokens() : modelTokens(await readTokenizer(tokenizer)),
+    header: { server: url, model: model ?? null, tokenizer: tokenizer ?? null },
+    [Symbol.dispose]() {},
+  };
 }
 
-/** What rows depend on: the model, and the rules that were given. */
-function rulesOf(
+async function openModel(
+  source: string | undefined,
   settings: EvalRunSettings,
-  { identity }: Model,
-): Readonly<Record<string, unknown>> {
-  const { tokenizer, weights } = identity;
-  return { model: { tokenizer, weights }, rules: attentionOptions(settings) };
+  progress: Progress,
+): Promise<Model> {
+  await progress.show(() => `loading ${source ?? "the embedded model"}`);
+  return await loadModel(source, loadOptions(settings)).finally(() => progress.clear());
+}
+
+/** The tokenizer of a model's folder, without the model. */
+async function readTokenizer(folder: string): Promise<Tokenizer> {
+  const path = `${folder.replace(/[/\\]+$/, "")}/tokenizer.json`;
+  return createTokenizer(await readJsonFile(path), null, { name: path });
 }

@@ -17,14 +17,13 @@ import { findLongbenchConfig, LONGBENCH_TASKS, longbenchCases } from "../eval/lo
 import { toPrompts } from "../eval/prompt_template.ts";
 import type { SuiteFolder, SuiteOptions } from "../eval/suite.ts";
 import { round, suiteScores } from "../eval/suite_scores.ts";
-import { readBytes } from "../files/byte_source.ts";
-import { parseJson } from "../files/json.ts";
 import { fingerprint } from "../files/xx_hash.ts";
 import { kindOf, openFile } from "../system/file_source.ts";
 import { standardError, standardOutput } from "../system/system.ts";
 import type { EvalSuite } from "./eval.ts";
 import { type EvalRunSettings, listOf, toRunSettings, withRun } from "./eval_args.ts";
 import { alignColumns } from "./eval_report.ts";
+import { readJsonFile } from "./eval_texts.ts";
 import { toJsonLine } from "./json.ts";
 import { count, UsageError } from "./options.ts";
 
@@ -140,16 +139,13 @@ export function addBenchmarkCommands(
   }
 }
 
-/** Whether settings are a benchmark's. */
-export function isBenchmark(settings: { readonly suite: string }): settings is BenchmarkSettings {
-  return settings.suite in BENCHMARKS;
-}
-
 /** What the settings measure. */
 export async function benchmarkSuite(settings: BenchmarkSettings): Promise<EvalSuite> {
   const { suite, data, tasks, limit, truncate, quiet } = settings;
   const folder = openFolder(data);
-  const given = settings.prompts === undefined ? undefined : await readPrompts(settings.prompts);
+  const given = settings.prompts === undefined
+    ? undefined
+    : toPrompts(await readJsonFile(settings.prompts), settings.prompts);
   const config = suite === "longbench" ? await findLongbenchConfig(folder) : null;
   return {
     name: suite,
@@ -236,14 +232,4 @@ function openFolder(path: string): SuiteFolder {
       return await kindOf(whole) === "file" ? await openFile(whole) : null;
     },
   };
-}
-
-async function readPrompts(path: string): Promise<Readonly<Record<string, string>>> {
-  const source = await openFile(path);
-  try {
-    const bytes = await readBytes(source, 0, source.byteLength);
-    return toPrompts(parseJson(bytes, { name: path }).value, path);
-  } finally {
-    await source.close?.();
-  }
 }

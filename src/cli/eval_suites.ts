@@ -7,9 +7,10 @@
 import type { Command } from "commander";
 import { addBenchmarkCommands, type BenchmarkSettings } from "./eval_benchmarks.ts";
 import { addNeedleCommand, type NeedleSettings } from "./eval_needle.ts";
+import { addRulerCommand, type RulerSettings } from "./eval_ruler.ts";
 
 /** What `eval` is to measure. */
-export type EvalSettings = NeedleSettings | BenchmarkSettings;
+export type EvalSettings = NeedleSettings | RulerSettings | BenchmarkSettings;
 
 /** Adds `eval` and its suites to the command line. */
 export function addEvalCommands(
@@ -25,5 +26,6 @@ export function addEvalCommands(
     )
     .helpCommand(false);
   addNeedleCommand(evaluate, run);
+  addRulerCommand(evaluate, run);
   addBenchmarkCommands(evaluate, run);
 }

@@ -50,3 +50,17 @@ export async function readTexts(files: readonly string[], most: number): Promise
   }
   return whole;
 }
+
+/**
+ * A file's JSON.
+ *
+ * @throws {Error} If it cannot be read or is none.
+ */
+export async function readJsonFile(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readTexts([path], Infinity)) as unknown;
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new Error(`Cannot use "${path}": it must be JSON, ${cause.message}`, { cause });
+  }
+}

@@ -8,7 +8,7 @@ import type { Model } from "../llama/load.ts";
 import { StopStrings } from "../llama/stop_strings.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
-import type { EvalCase } from "./case.ts";
+import { type EvalCase, lengthOf } from "./case.ts";
 import type { Method } from "./methods.ts";
 import { concatenate, encodeContext, encodeOpening, encodeQuestion } from "./prompt.ts";
 import { type CacheOptions, openSequence, readTokens, writeAnswer } from "./sequence.ts";
@@ -32,6 +32,10 @@ export interface Answered {
 export interface Answerer extends Disposable {
   /** As rows have it. */
   readonly name: string;
+  /** Whether every token reads all before it, which takes long. */
+  readonly isFull?: boolean;
+  /** What a case costs relative to others, for the time left; `before` is the one before it. */
+  cost(task: EvalCase, before: EvalCase | null): number;
   /** @throws {Error} If there can be no answer; the row says why. */
   answer(task: EvalCase, options?: AnswerOptions): Promise<Answered>;
 }
@@ -75,6 +79,8 @@ export function modelAnswerer(
   };
   return {
     name: method.name,
+    isFull: method.scope.globalSize === Infinity,
+    cost: (task, before) => costOf(method, task, before),
     async answer(task, { signal, onRead } = {}): Promise<Answered> {
       const opening = encodeOpening(model, allRaw || task.raw === true);
       const fork = task.shared && await shared.open(task.shared, opening, { signal, onRead });
@@ -96,6 +102,22 @@ export function modelAnswerer(
     },
     [Symbol.dispose]: () => shared.close(),
   };
+}
+
+/** Of the embedded model's, what a case costs that shares the text of the one before. */
+const SHARED_COST = 0.02;
+/** Tokens with which a read of everything costs twice as much each, and a selection at each step. */
+const FULL_DOUBLES = 4096;
+const ALWAYS_DOUBLES = 32_768;
+
+/** In tokens that are read with a finite scope; what is not known has one. */
+function costOf({ scope, select }: Method, task: EvalCase, before: EvalCase | null): number {
+  const length = lengthOf(task);
+  if (scope.globalSize === Infinity) return length * (1 + length / FULL_DOUBLES);
+  if (select === "always") return length * (1 + length / ALWAYS_DOUBLES);
+  const base = task.shared?.base;
+  const isShared = base !== undefined && base === before?.shared?.base;
+  return isShared || select === "never" ? SHARED_COST * length : length;
 }
 
 /**

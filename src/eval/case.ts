@@ -37,6 +37,11 @@ export interface EvalCase {
   readonly shared?: SharedText;
 }
 
+/** Tokens of a case's text; where `at` says only its characters, about a quarter of them. */
+export function lengthOf({ at }: EvalCase): number {
+  return Number(at["length"] ?? Math.ceil(Number(at["characters"] ?? 4) / 4));
+}
+
 /** A text that many cases have in common, and what one of them has in the place of some of it. */
 export interface SharedText {
   /** The same object for all cases that share it. */

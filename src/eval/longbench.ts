@@ -239,7 +239,7 @@ function toCounts(value: unknown, source: string): Readonly<Record<string, numbe
     !isObject || !Object.values(value).every((count) => Number.isSafeInteger(count) && count > 0)
   ) {
     throw new TypeError(
-      `Cannot take answers' lengths from "${source}": it must be one JSON object with a count of ` +
+      `Cannot take the answers' lengths of "${source}": it must be one JSON object with a count of ` +
         `tokens, 1 or more, for each task`,
     );
   }

@@ -57,11 +57,6 @@ export const METHOD_NAMES: readonly string[] = [
 /** By how much dynamic NTK stretches where nobody says: as the authors' runs with it. */
 const NTK_FACTOR = 4;
 
-/** Whether a method's cost grows with the square of the length, and its memory is the model's whole past. */
-export function isQuadratic({ scope, select }: Pick<Method, "scope" | "select">): boolean {
-  return scope.globalSize === Infinity || select === "always";
-}
-
 /**
  * A method of a model.
  *

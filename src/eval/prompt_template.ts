@@ -90,7 +90,7 @@ export function toPrompts(value: unknown, source: string): Readonly<Record<strin
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
   if (!isObject || !Object.values(value).every((prompt) => typeof prompt === "string")) {
     throw new TypeError(
-      `Cannot take prompts from "${source}": it must be one JSON object with a prompt, a string, ` +
+      `Cannot take the prompts of "${source}": it must be one JSON object with a prompt, a string, ` +
         `for each task`,
     );
   }

@@ -25,11 +25,6 @@ export interface EvalRun {
   readonly answerers: readonly Answerer[];
   /** Whether a case is run by an answerer. Default: all are. */
   readonly wants?: (task: EvalCase, answerer: Answerer) => boolean;
-  /**
-   * What a case costs relative to others, for the time left. Default: its length, much less
-   * where the case before shares its text.
-   */
-  readonly cost?: (task: EvalCase, before: EvalCase | null, answerer: Answerer) => number;
 }
 
 /** How a run is kept, watched and ended. */
@@ -53,9 +48,6 @@ export class EvalAbort extends Error {
   override readonly name = "EvalAbort";
 }
 
-/** What a case costs that shares the text of the one before, of its length. */
-const SHARED_COST = 0.02;
-
 /**
  * Runs what is wanted and not finished, methods outermost. A case that fails becomes a row with its
  * error, which a later run tries again.
@@ -65,7 +57,7 @@ const SHARED_COST = 0.02;
  * @throws {Error} If the journal is of other rows, or cannot be written.
  */
 export async function* runCases(
-  { cases, answerers, wants = () => true, cost = defaultCost }: EvalRun,
+  { cases, answerers, wants = () => true }: EvalRun,
   options: EvalRunOptions = {},
 ): AsyncGenerator<EvalResult> {
   const { journal = null, header = {}, only = [], signal, onProgress } = options;
@@ -79,7 +71,7 @@ export async function* runCases(
   const costs = pairs.map(({ task, answerer }, i) => {
     if (finished.has(keyOf(task.id, answerer.name))) return 0;
     const before = pairs[i - 1];
-    return cost(task, before?.answerer === answerer ? before.task : null, answerer);
+    return answerer.cost(task, before?.answerer === answerer ? before.task : null);
   });
   const total = costs.reduce((sum, each) => sum + each, 0);
   const began = performance.now();
@@ -111,18 +103,6 @@ export async function* runCases(
     await journal?.append(JSON.stringify(row));
     yield row;
   }
-}
-
-/** Tokens of a case's text, where `at` says only its characters about a quarter of them. */
-export function lengthOf({ at }: EvalCase): number {
-  return Number(at["length"] ?? Math.ceil(Number(at["characters"] ?? 4) / 4));
-}
-
-/** The cost that a run assumes where nobody knows better. */
-function defaultCost(task: EvalCase, before: EvalCase | null): number {
-  const length = lengthOf(task);
-  const base = task.shared?.base;
-  return base !== undefined && base === before?.shared?.base ? SHARED_COST * length : length;
 }
 
 async function runCase(
