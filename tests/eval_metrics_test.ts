@@ -11,12 +11,13 @@ import {
   statedOutput,
   statedTruth,
 } from "../src/eval/metrics/exam.ts";
-import { characterF1, wordF1 } from "../src/eval/metrics/f1.ts";
+import { characterF1, chineseWordF1, wordF1 } from "../src/eval/metrics/f1.ts";
 import { calculatedShare, INFINITEBENCH_SCORES } from "../src/eval/metrics/infinitebench.ts";
+import { createJieba, type JiebaFiles } from "../src/eval/metrics/jieba.ts";
 import { classification, numberShare, paragraphNumber } from "../src/eval/metrics/mentions.ts";
 import { digitRuns, strip, words } from "../src/eval/metrics/python_text.ts";
 import { commonSubsequence, rouge, rougeLsum } from "../src/eval/metrics/rouge.ts";
-import { rougeLOfCharacterSets, rougeLOfSets } from "../src/eval/metrics/rouge_sets.ts";
+import { rougeLOfCutSets, rougeLOfSets } from "../src/eval/metrics/rouge_sets.ts";
 
 const near = (actual: number, expected: number) =>
   ok(Math.abs(actual - expected) < 1e-12, `${actual} is not ${expected}`);
@@ -115,9 +116,68 @@ test("ROUGE-L of sets counts a word once", () => {
   equal(rougeLOfSets("a. ", "a."), f(1 / 2, 1));
 });
 
-test("ROUGE-L of characters needs no words", () => {
-  equal(rougeLOfCharacterSets("猫在家", "猫在家"), rougeLOfSets("a b c", "a b c"));
-  equal(rougeLOfCharacterSets("猫在", "猫在家里"), rougeLOfSets("a b", "a b c d"));
+test("Chinese is scored by words or characters, as it is cut", () => {
+  const characters = (text: string) => [...text];
+  equal(rougeLOfCutSets("猫在", "猫在家里", characters), rougeLOfSets("a b", "a b c d"));
+  const pairs = (text: string) => text.match(/../gu) ?? [];
+  equal(rougeLOfCutSets("猫在", "猫在家里", pairs), rougeLOfSets("a", "a b"));
+  equal(chineseWordF1("猫在，。", "猫在家里", pairs), 2 / 3); // punctuation is no word
+  equal(chineseWordF1("猫家在里", "猫在家里", pairs), 0);
+});
+
+/** A dictionary and a model of unknown words that are small enough to follow. */
+const jiebaFiles: JiebaFiles = {
+  dictionary:
+    "北京 40 ns\n北京大学 20 nt\n大学 30 n\n大 5 a\n学生 30 n\n生 5 n\n我 10 r\n在 10 p\n",
+  start: "P={'B': -0.3,\n 'E': -3.14e+100, 'M': -3.14e+100, 'S': -1.4}",
+  transitions: "from __future__ import unicode_literals\nP={'B': {'E': -0.5, 'M': -0.9}, " +
+    "'E': {'B': -0.6, 'S': -0.8}, 'M': {'E': -0.3, 'M': -1.3}, 'S': {'B': -0.7, 'S': -0.7}}",
+  emissions: "P={'B': {'\\u7f51': -1.0, '杭': -1.0}, 'E': {'\\u6613': -1.0, '研': -1.0}, " +
+    "'M': {'易': -9.0}, 'S': {'了': -1.0, '我': -1.0, '在': -1.0}}",
+};
+
+test("Chinese words are the likeliest ones of the dictionary, as jieba cuts them", () => {
+  const cut = createJieba(jiebaFiles);
+  deepEqual(cut("我在北京大学"), ["我", "在", "北京大学"]); // 20 of 150 beats 40 and 30 of 150
+  // 北京/大学生 has 生 left over: 北京 大学 生, or 北京大学 生, or 北京 大 学生.
+  deepEqual(cut("北京大学生"), ["北京大学", "生"]);
+  deepEqual(cut("大学生"), ["大学", "生"]); // as likely as 大 学生; Python takes the later end
+  deepEqual(cut(""), []);
+});
+
+test("Chinese words that no dictionary has are the model's", () => {
+  const cut = createJieba(jiebaFiles);
+  deepEqual(cut("网易杭研了"), ["网易", "杭研", "了"]);
+  // What is not Chinese: letters and digits stay together, the rest falls apart.
+  deepEqual(cut("3.5%的ACE-05 ok。\r\n"), [
+    "3.5%",
+    "的",
+    "ACE",
+    "-",
+    "05",
+    " ",
+    "ok",
+    "。",
+    "\r\n",
+  ]);
+});
+
+test("jieba's files are named where they are damaged", () => {
+  const fails = (files: Partial<JiebaFiles>, complaint: RegExp) => {
+    let message = "";
+    try {
+      createJieba({ ...jiebaFiles, ...files });
+    } catch (error) {
+      message = String(error);
+    }
+    ok(complaint.test(message), message);
+  };
+  fails(
+    { dictionary: "我 10 r\n北京" },
+    /line 2 of jieba's dict\.txt: .*word and its count, got "北京"/,
+  );
+  fails({ start: "" }, /jieba's prob_start\.py: it must have numbers/);
+  fails({ transitions: "P={'B': {'E': -1}}" }, /jieba's prob_trans\.py: .* B, M, E, S, it has 1/);
 });
 
 test("similarity is that of Python's difflib", () => {

@@ -14,6 +14,7 @@ import {
 } from "../eval/infinitebench.ts";
 import { LEVAL_TASKS, levalCases } from "../eval/leval.ts";
 import { findLongbenchConfig, LONGBENCH_TASKS, longbenchCases } from "../eval/longbench.ts";
+import { createJieba, type WordCutter } from "../eval/metrics/jieba.ts";
 import { toPrompts } from "../eval/prompt_template.ts";
 import type { SuiteFolder, SuiteOptions } from "../eval/suite.ts";
 import { round, suiteScores } from "../eval/suite_scores.ts";
@@ -23,7 +24,7 @@ import { standardError, standardOutput } from "../system/system.ts";
 import type { EvalSuite } from "./eval.ts";
 import { type EvalRunSettings, listOf, toRunSettings, withRun } from "./eval_args.ts";
 import { alignColumns } from "./eval_report.ts";
-import { readJsonFile } from "./eval_texts.ts";
+import { readJsonFile, readTexts } from "./eval_texts.ts";
 import { toJsonLine } from "./json.ts";
 import { count, UsageError } from "./options.ts";
 
@@ -42,6 +43,8 @@ export interface BenchmarkSettings extends EvalRunSettings {
   readonly truncate?: number;
   /** A folder of predictions, to be scored instead. */
   readonly score?: string;
+  /** The folder of the Python package jieba. */
+  readonly jieba?: string;
 }
 
 interface Benchmark {
@@ -50,7 +53,10 @@ interface Benchmark {
   readonly tasks: readonly string[];
   readonly prompts: string;
   readonly truncate: string;
-  cases(folder: SuiteFolder, options: SuiteOptions): AsyncIterable<EvalCase>;
+  cases(
+    folder: SuiteFolder,
+    options: SuiteOptions & { readonly cutChinese?: WordCutter },
+  ): AsyncIterable<EvalCase>;
 }
 
 const OWN_PROMPTS =
@@ -63,8 +69,9 @@ const BENCHMARKS: Readonly<Record<BenchmarkSettings["suite"], Benchmark>> = {
     summary: "LongBench's 21 tasks, and LongBench-E's 13",
     description: "LongBench (Bai et al. 2023, arXiv 2308.14508): the <task>.jsonl of its data, " +
       "LongBench-E's end in _e. The prompts are dataset2prompt.json of the official repository, " +
-      "looked for in the folder, its config, and a config or LongBench/config beside it. Chinese F1 " +
-      "and ROUGE-L are by characters, not by jieba's words as published ones; tables say so.",
+      "looked for in the folder, its config, and a config or LongBench/config beside it. Published " +
+      "scores of Chinese answers are by words that the Python package jieba cuts: --jieba gives " +
+      "its files; without them F1 and ROUGE-L are by characters, and the table says so.",
     tasks: Object.keys(LONGBENCH_TASKS),
     prompts: "another dataset2prompt.json",
     truncate: "tokens of a prompt: the first and the last half of them stay",
@@ -119,6 +126,12 @@ export function addBenchmarkCommands(
     if (suite === "infinitebench") {
       command.option("--score <dir>", "score the predictions in this folder, and ask nothing");
     }
+    if (suite === "longbench") {
+      command.option(
+        "--jieba <dir>",
+        "the folder of the Python package jieba, with dict.txt and finalseg",
+      );
+    }
     withRun(command).addHelpText("after", `\nTasks: ${tasks.join(", ")}`)
       .action((options: Record<string, unknown>) => {
         if (options.data === undefined && options.score === undefined) {
@@ -134,6 +147,7 @@ export function addBenchmarkCommands(
           prompts: options.prompts as string | undefined,
           truncate: options.truncate as number | undefined,
           score: options.score as string | undefined,
+          jieba: options.jieba as string | undefined,
         });
       });
   }
@@ -141,7 +155,7 @@ export function addBenchmarkCommands(
 
 /** What the settings measure. */
 export async function benchmarkSuite(settings: BenchmarkSettings): Promise<EvalSuite> {
-  const { suite, data, tasks, limit, truncate, quiet } = settings;
+  const { suite, data, tasks, limit, truncate, quiet, jieba } = settings;
   const folder = openFolder(data);
   const given = settings.prompts === undefined
     ? undefined
@@ -153,6 +167,7 @@ export async function benchmarkSuite(settings: BenchmarkSettings): Promise<EvalS
       data,
       prompts: fingerprint(new TextEncoder().encode(JSON.stringify([given, config]))),
       truncate: truncate ?? null,
+      jieba: jieba ?? null,
     },
     async cases({ units }) {
       const notes: string[] = [];
@@ -164,6 +179,7 @@ export async function benchmarkSuite(settings: BenchmarkSettings): Promise<EvalS
         ...(limit === undefined ? {} : { limit }),
         ...(given === undefined ? {} : { prompts: given }),
         ...(truncate === undefined ? {} : { truncate: { tokens: truncate, units } }),
+        ...(jieba === undefined ? {} : { cutChinese: await openJieba(jieba) }),
       });
       for await (const each of found) cases.push(each);
       for (const text of quiet ? [] : notes) await standardError.write(`note: ${text}\n`);
@@ -220,6 +236,17 @@ function describeScores(rows: readonly EvalResult[]): string {
   return `${
     alignColumns([["task", "metric", ...methods], ...table, ["average", "", ...averages]])
   }\n`;
+}
+
+/** The words of the package in a folder. */
+async function openJieba(folder: string): Promise<WordCutter> {
+  const read = (path: string) => readTexts([`${folder.replace(/[/\\]+$/, "")}/${path}`], Infinity);
+  return createJieba({
+    dictionary: await read("dict.txt"),
+    start: await read("finalseg/prob_start.py"),
+    transitions: await read("finalseg/prob_trans.py"),
+    emissions: await read("finalseg/prob_emit.py"),
+  });
 }
 
 /** A folder of the machine. */

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { WordCutter } from "./jieba.ts";
 import { isAsciiPunctuation, words } from "./python_text.ts";
 
 // What the Chinese scorers leave out besides ASCII's punctuation.
@@ -41,6 +42,12 @@ function answerWords(text: string): string[] {
   const bare = [...text.toLowerCase()].filter((c) => !isAsciiPunctuation(c)).join("");
   // Python's \b: letters and digits of every script belong to words.
   return words(bare.replace(/(?<![\p{L}\p{N}_])(?:a|an|the)(?![\p{L}\p{N}_])/gu, " "));
+}
+
+/** The same with Chinese words, as LongBench scores them; those of punctuation alone do not count. */
+export function chineseWordF1(prediction: string, reference: string, cut: WordCutter): number {
+  const bag = (text: string) => cut(text).map(bareChinese).filter((word) => word !== "");
+  return bagF1(bag(prediction), bag(reference));
 }
 
 function bareChinese(text: string): string {

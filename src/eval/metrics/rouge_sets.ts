@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { WordCutter } from "./jieba.ts";
 import { words } from "./python_text.ts";
 import { commonSubsequence } from "./rouge.ts";
 
@@ -30,12 +31,11 @@ export function rougeLOfSets(prediction: string, reference: string): number {
 }
 
 /**
- * The same with a character for a word, for Chinese. LongBench cuts words with the dictionary of
- * the package jieba; scores by characters are not comparable with those.
+ * The same for Chinese, which has no spaces: LongBench puts them between jieba's words. Between
+ * characters is another metric, whose scores are not comparable with those.
  */
-export function rougeLOfCharacterSets(prediction: string, reference: string): number {
-  const spaced = (text: string) => [...text].join(" ");
-  return rougeLOfSets(spaced(prediction), spaced(reference));
+export function rougeLOfCutSets(prediction: string, reference: string, cut: WordCutter): number {
+  return rougeLOfSets(cut(prediction).join(" "), cut(reference).join(" "));
 }
 
 /** The words of each; one of white space alone has a single empty word, as in the package. */
