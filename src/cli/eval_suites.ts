@@ -6,10 +6,11 @@
 
 import type { Command } from "commander";
 import { addNeedleCommand, type NeedleSettings } from "./eval_needle.ts";
+import { addPerplexityCommand, type PerplexitySettings } from "./eval_perplexity.ts";
 import { addRulerCommand, type RulerSettings } from "./eval_ruler.ts";
 
 /** What `eval` is to measure. */
-export type EvalSettings = NeedleSettings | RulerSettings;
+export type EvalSettings = NeedleSettings | RulerSettings | PerplexitySettings;
 
 /** Adds `eval` and its suites to the command line. */
 export function addEvalCommands(
@@ -26,4 +27,5 @@ export function addEvalCommands(
     .helpCommand(false);
   addNeedleCommand(evaluate, run);
   addRulerCommand(evaluate, run);
+  addPerplexityCommand(evaluate, run);
 }
