@@ -4,13 +4,13 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { after, test } from "node:test";
-import { modelAnswerer, withoutUnfelt } from "../src/eval/answerer.ts";
+import { modelAnswerer } from "../src/eval/answerer.ts";
 import type { EvalCase } from "../src/eval/case.ts";
 import { generatedSource } from "../src/eval/haystack_source.ts";
 import { resolveMethod } from "../src/eval/methods.ts";
 import { createNeedleCases } from "../src/eval/needle.ts";
 import { encodeOpening, encodeQuestion } from "../src/eval/prompt.ts";
-import { openSequence, readTokens, writeAnswer } from "../src/eval/sequence.ts";
+import { openSequence, readTokens, withoutUnfelt, writeAnswer } from "../src/eval/sequence.ts";
 import { SharedReading } from "../src/eval/shared_reading.ts";
 import { modelTokens } from "../src/eval/text_tokens.ts";
 import { loadModel } from "../src/llama/load.ts";

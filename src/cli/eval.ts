@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type Answerer, modelAnswerer } from "../eval/answerer.ts";
+import { type Answerer, modelAnswerer, type ModelAnswererOptions } from "../eval/answerer.ts";
 import { type EvalCase, type EvalResult, lengthOf } from "../eval/case.ts";
-import { resolveMethod } from "../eval/methods.ts";
+import { type Method, resolveMethod } from "../eval/methods.ts";
 import { runCases, summarize } from "../eval/run.ts";
 import { serverAnswerer } from "../eval/server.ts";
 import { modelTokens, type TextTokens, wordTokens } from "../eval/text_tokens.ts";
@@ -17,6 +17,7 @@ import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { EvalRunSettings } from "./eval_args.ts";
 import { benchmarkSuite, scorePredictions } from "./eval_benchmarks.ts";
 import { needleSuite } from "./eval_needle.ts";
+import { perplexitySuite } from "./eval_perplexity.ts";
 import { describeResults } from "./eval_report.ts";
 import { rulerSuite } from "./eval_ruler.ts";
 import type { EvalSettings } from "./eval_suites.ts";
@@ -39,6 +40,8 @@ export interface EvalSuite {
   /** What its rows depend on besides their ids, the model and the rules. */
   readonly header: Readonly<Record<string, unknown>>;
   cases(context: EvalContext): Promise<readonly EvalCase[]>;
+  /** Who answers by a method. Default: the model, in words. */
+  answerer?(model: Model, method: Method, options: ModelAnswererOptions): Answerer;
   /** Scores in the suite's own way: for people, and what the summary has besides. */
   report?(rows: readonly EvalResult[]): { readonly text: string; readonly summary: object };
 }
@@ -50,6 +53,8 @@ export async function evaluate(settings: EvalSettings): Promise<void> {
       return await runSuite(settings, needleSuite(settings));
     case "ruler":
       return await runSuite(settings, rulerSuite(settings));
+    case "perplexity":
+      return await runSuite(settings, perplexitySuite(settings));
     case "longbench":
     case "leval":
     case "infinitebench":
@@ -64,7 +69,7 @@ export async function runSuite(settings: EvalRunSettings, suite: EvalSuite): Pro
   const { json, quiet, only, out, fresh, seed, raw } = settings;
   const progress = createProgress(standardError, !quiet);
   await using journal = out === undefined ? null : await openJournal(out, { fresh });
-  using subject = await openSubject(settings, progress);
+  using subject = await openSubject(settings, suite, progress);
   const { answerers, units } = subject;
   try {
     const cases = await suite.cases({ units });
@@ -116,14 +121,18 @@ interface Subject extends Disposable {
   readonly header: Readonly<Record<string, unknown>>;
 }
 
-async function openSubject(settings: EvalRunSettings, progress: Progress): Promise<Subject> {
+async function openSubject(
+  settings: EvalRunSettings,
+  { answerer: open = modelAnswerer }: EvalSuite,
+  progress: Progress,
+): Promise<Subject> {
   const { server, methods, raw, cacheFormat } = settings;
   if (server !== undefined) return await openServer(settings, server);
   const model = await openModel(settings.model, settings, progress);
   try {
     const rules = attentionOptions(settings);
     const answerers = methods.map((name) =>
-      modelAnswerer(model, resolveMethod(name, model, rules), {
+      open(model, resolveMethod(name, model, rules), {
         raw,
         ...memoryOptions(settings),
         ...(cacheFormat === undefined ? {} : { kvFormat: cacheFormat }),

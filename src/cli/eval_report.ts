@@ -6,6 +6,7 @@
 
 import type { EvalResult } from "../eval/case.ts";
 import { type EvalShare, type EvalSummary, summarize } from "../eval/run.ts";
+import { mean } from "../eval/statistics.ts";
 import { formatCount, formatSeconds, plural } from "./format.ts";
 
 /** A table by task and length with a column for each method, and what all came to. */
@@ -21,14 +22,30 @@ export function describeResults(summary: EvalSummary, rows: readonly EvalResult[
       table.push([
         task,
         length === undefined ? "" : formatCount(Number(length)),
-        ...methods.map((method) => describeShare(byMethod[method])),
+        ...methods.map((method) =>
+          describePerplexity(cell.filter((row) => row.method === method)) ??
+            describeShare(byMethod[method])
+        ),
       ]);
     }
   }
-  table.push(["all", "", ...methods.map((method) => describeShare(summary.byMethod[method]))]);
   const seconds = Object.values(summary.byMethod).reduce((sum, each) => sum + each.seconds, 0);
-  return `${alignColumns(table)}\n${plural(rows.length, "row")} in ${formatSeconds(seconds)}; ` +
-    "in parentheses the 95 % interval\n";
+  const about = `${plural(rows.length, "row")} in ${formatSeconds(seconds)}`;
+  if (isPerplexity(rows)) return `${alignColumns(table)}\n${about}; perplexity\n`;
+  table.push(["all", "", ...methods.map((method) => describeShare(summary.byMethod[method]))]);
+  return `${alignColumns(table)}\n${about}; percent, in parentheses the 95 % interval\n`;
+}
+
+function isPerplexity(rows: readonly EvalResult[]): rows is readonly PerplexityRow[] {
+  return rows.length > 0 && rows.every((row) => "nll" in row);
+}
+
+type PerplexityRow = EvalResult & { readonly nll: number };
+
+/** Of all tokens that count; null where that is not what rows are about. */
+function describePerplexity(rows: readonly EvalResult[]): string | null {
+  if (!isPerplexity(rows)) return null;
+  return Math.exp(mean(rows.map(({ nll }) => nll))).toFixed(2);
 }
 
 /** `95.0 (75-99) of 20` in percent. */

@@ -7,10 +7,15 @@
 import type { Command } from "commander";
 import { addBenchmarkCommands, type BenchmarkSettings } from "./eval_benchmarks.ts";
 import { addNeedleCommand, type NeedleSettings } from "./eval_needle.ts";
+import { addPerplexityCommand, type PerplexitySettings } from "./eval_perplexity.ts";
 import { addRulerCommand, type RulerSettings } from "./eval_ruler.ts";
 
 /** What `eval` is to measure. */
-export type EvalSettings = NeedleSettings | RulerSettings | BenchmarkSettings;
+export type EvalSettings =
+  | NeedleSettings
+  | RulerSettings
+  | PerplexitySettings
+  | BenchmarkSettings;
 
 /** Adds `eval` and its suites to the command line. */
 export function addEvalCommands(
@@ -27,5 +32,6 @@ export function addEvalCommands(
     .helpCommand(false);
   addNeedleCommand(evaluate, run);
   addRulerCommand(evaluate, run);
+  addPerplexityCommand(evaluate, run);
   addBenchmarkCommands(evaluate, run);
 }

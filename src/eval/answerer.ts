@@ -8,10 +8,17 @@ import type { Model } from "../llama/load.ts";
 import { StopStrings } from "../llama/stop_strings.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
-import { type EvalCase, lengthOf } from "./case.ts";
+import type { EvalCase } from "./case.ts";
 import type { Method } from "./methods.ts";
 import { concatenate, encodeContext, encodeOpening, encodeQuestion } from "./prompt.ts";
-import { type CacheOptions, openSequence, readTokens, writeAnswer } from "./sequence.ts";
+import {
+  type CacheOptions,
+  costOf,
+  openSequence,
+  readTokens,
+  withoutUnfelt,
+  writeAnswer,
+} from "./sequence.ts";
 import { SharedReading } from "./shared_reading.ts";
 
 /** How an answer is watched and ended. */
@@ -26,6 +33,10 @@ export interface Answered {
   readonly prediction: string;
   /** Tokens of context and question. */
   readonly tokens: number;
+  /** In the place of the case's own. */
+  readonly score?: number;
+  /** Further fields of the row. */
+  readonly more?: Readonly<Record<string, number>>;
 }
 
 /** A model by a method, or a server. One case at a time. */
@@ -102,42 +113,6 @@ export function modelAnswerer(
     },
     [Symbol.dispose]: () => shared.close(),
   };
-}
-
-/** Of the embedded model's, what a case costs that shares the text of the one before. */
-const SHARED_COST = 0.02;
-/** Tokens with which a read of everything costs twice as much each, and a selection at each step. */
-const FULL_DOUBLES = 4096;
-const ALWAYS_DOUBLES = 32_768;
-
-/** In tokens that are read with a finite scope; what is not known has one. */
-function costOf({ scope, select }: Method, task: EvalCase, before: EvalCase | null): number {
-  const length = lengthOf(task);
-  if (scope.globalSize === Infinity) return length * (1 + length / FULL_DOUBLES);
-  if (select === "always") return length * (1 + length / ALWAYS_DOUBLES);
-  const base = task.shared?.base;
-  const isShared = base !== undefined && base === before?.shared?.base;
-  return isShared || select === "never" ? SHARED_COST * length : length;
-}
-
-/**
- * What of a text a window can feel at its end: the global tokens and the last ones, `layers` local
- * regions of them. Positions are renumbered, so that the answer is, to the last bit, the one after
- * reading everything; steps are cut where they would be. All of it by any other method.
- */
-export function withoutUnfelt(
-  tokens: Uint32Array,
-  { scope, stepSize, select }: Method,
-  numLayers: number,
-): Uint32Array {
-  const isWindow = select === "never" && scope.globalSize !== Infinity &&
-    scope.positions === "scope";
-  const steps = (count: number) => Math.ceil(count / stepSize) * stepSize;
-  const first = steps(Math.max(1, scope.globalSize));
-  const reach = steps(numLayers * Math.max(scope.localSize, stepSize) + stepSize);
-  const from = Math.floor((tokens.length - reach) / stepSize) * stepSize;
-  if (!isWindow || from <= first) return tokens;
-  return concatenate([tokens.subarray(0, first), tokens.subarray(from)]);
 }
 
 /** A shared text's tokens with its patches in them. */

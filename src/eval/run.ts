@@ -115,9 +115,9 @@ async function runCase(
   const about = { id, task: name, method: answerer.name, at };
   const seconds = () => Math.round(performance.now() - began) / 1000;
   try {
-    const { prediction, tokens } = await answerer.answer(task, options);
-    const score = task.score(prediction);
-    return { ...about, prediction, expected, score, tokens, seconds: seconds() };
+    const answered = await answerer.answer(task, options);
+    const { prediction, tokens, more, score = task.score(prediction) } = answered;
+    return { ...about, prediction, expected, score, ...more, tokens, seconds: seconds() };
   } catch (cause) {
     options.signal?.throwIfAborted();
     if (cause instanceof EvalAbort) throw cause;
