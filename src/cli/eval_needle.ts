@@ -6,6 +6,7 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { createNeedleCases, NEEDLE_KINDS_HELP, parseNeedleTask } from "../eval/needle.ts";
+import { createNeedleBenchCases, NEEDLEBENCH, parseNeedleRecords } from "../eval/needlebench.ts";
 import type { EvalSuite } from "./eval.ts";
 import {
   type EvalRunSettings,
@@ -15,8 +16,8 @@ import {
   toRunSettings,
   withRun,
 } from "./eval_args.ts";
-import { openHaystack } from "./eval_texts.ts";
-import { collect, numberFrom } from "./options.ts";
+import { openHaystack, readTexts } from "./eval_texts.ts";
+import { collect, numberFrom, UsageError } from "./options.ts";
 
 /** `eval needle` */
 export interface NeedleSettings extends EvalRunSettings {
@@ -30,6 +31,10 @@ export interface NeedleSettings extends EvalRunSettings {
   readonly repeats: number;
   /** Texts to hide in; empty: a generated one. `-` is standard input. */
   readonly files: readonly string[];
+  /** NeedleBench's wording and score. */
+  readonly preset?: "needlebench";
+  /** NeedleBench's file of needles; undefined: facts of our own. */
+  readonly needles?: string;
 }
 
 /** Adds the suite to `eval`. */
@@ -59,18 +64,37 @@ export function addNeedleCommand(
         "--file <path>",
         "a text to hide facts in; may be repeated; - is standard input; default: generated prose",
         collect,
-      ),
-  ).action((options: Record<string, unknown>) =>
-    run({
+      )
+      .addOption(
+        new Option(
+          "--preset <name>",
+          "needlebench: its lengths, depths, repeats, wording and score",
+        )
+          .choices(["needlebench"]),
+      )
+      .option("--needles <path>", "NeedleBench's needles, JSON lines; default: facts of our own"),
+  ).action((options: Record<string, unknown>, command: Command) => {
+    const preset = options.preset as NeedleSettings["preset"];
+    if (preset === undefined && options.needles !== undefined) {
+      throw new UsageError("--needles goes with --preset needlebench");
+    }
+    // What is given goes before the preset.
+    const pick = <T>(name: keyof typeof NEEDLEBENCH) => {
+      const isGiven = command.getOptionValueSource(name) === "cli";
+      return (preset === undefined || isGiven ? options[name] : NEEDLEBENCH[name]) as T;
+    };
+    return run({
       ...toRunSettings(options),
       suite: "needle",
-      lengths: options.lengths as number[],
-      depths: options.depths as number[],
+      lengths: pick<number[]>("lengths"),
+      depths: pick<number[]>("depths"),
       kinds: options.kinds as string[],
-      repeats: options.repeats as number,
+      repeats: pick<number>("repeats"),
       files: (options.file ?? []) as string[],
-    })
-  );
+      preset,
+      needles: options.needles as string | undefined,
+    });
+  });
 }
 
 function needleKind(text: string): string {
@@ -84,12 +108,18 @@ function needleKind(text: string): string {
 
 /** What the settings measure. */
 export function needleSuite(settings: NeedleSettings): EvalSuite {
-  const { lengths, depths, kinds, repeats, files, seed } = settings;
+  const { lengths, depths, kinds, repeats, files, preset, needles, seed } = settings;
   return {
-    name: "needle",
-    header: { files },
+    name: preset ?? "needle",
+    header: { files, needles: needles ?? null },
     async cases({ units }) {
       const source = await openHaystack(files, units, Math.max(...lengths));
+      if (preset === "needlebench") {
+        const records = needles === undefined
+          ? null
+          : parseNeedleRecords(await readTexts([needles], Infinity), needles);
+        return createNeedleBenchCases(units, source, { lengths, depths, repeats, seed, records });
+      }
       return createNeedleCases(units, source, { lengths, depths, kinds, repeats, seed });
     },
   };

@@ -7,6 +7,7 @@
 
 import type { BaseText, Patch } from "./case.ts";
 import type { HaystackSource } from "./haystack_source.ts";
+import { concatenate } from "./prompt.ts";
 import type { TextTokens } from "./text_tokens.ts";
 
 /** A sentence and where it is wanted. */
@@ -24,14 +25,30 @@ const SENTENCE_REACH = 48;
 /** Units around a fact that must come back from the changed text as they are. */
 const CHECKED = 12;
 
-/** A text of `count` units that cases share. */
+/** Units that a text may lose at its start, so that it begins with a word. */
+const SPARE = 64;
+
+/**
+ * A text that cases share: `count` units of a source, after what is always before them.
+ *
+ * @param head The text begins with a space after it.
+ */
 export function baseText(
+  units: TextTokens,
   source: HaystackSource,
   count: number,
   seed: number,
+  head: Uint32Array = new Uint32Array(0),
 ): BaseText {
+  const make = async () => {
+    if (head.length === 0) return await source.tokens(count, seed);
+    const text = await source.tokens(count + SPARE, seed);
+    const isWordStart = (token: number) => /^\s/.test(units.decode(Uint32Array.of(token)));
+    const start = Math.max(0, text.subarray(0, SPARE).findIndex(isWordStart));
+    return concatenate([head, text.subarray(start, start + count)]);
+  };
   let tokens: Promise<Uint32Array> | null = null;
-  return { tokens: () => tokens ??= source.tokens(count, seed) };
+  return { tokens: () => tokens ??= make() };
 }
 
 /**

@@ -73,8 +73,9 @@ export function textLength(length: number): number {
 }
 
 /**
- * The cases of a grid: by length, then kind, depth and repeat. What a case holds depends on the seed
- * and its id alone; the prose of a length is one for all its cases.
+ * The cases of a grid: by length, then kind, repeat and depth. What a case holds depends on the seed
+ * and its id alone; the prose of a length is one for all its cases, the facts of a repeat are the same
+ * at all depths, and the one that is asked for stands at its depth.
  *
  * @throws {RangeError} If a length is too short for a text, or a kind is unknown.
  */
@@ -92,12 +93,13 @@ export function createNeedleCases(
         `Cannot hide needles: lengths must be at least 256 tokens, got ${length}`,
       );
     }
-    const base = baseText(source, count, seededRandom(seed)(2 ** 31) + length);
+    const base = baseText(units, source, count, seededRandom(seed)(2 ** 31) + length);
     for (const { name, kind, count } of tasks) {
-      for (const depth of depths) {
-        for (let repeat = 0; repeat < repeats; repeat++) {
+      for (let repeat = 0; repeat < repeats; repeat++) {
+        for (const depth of depths) {
           const id = `${name}/${length}/${depth}/${repeat}`;
-          const random = seededRandom(hashOf(`${seed} ${id}`));
+          // The facts of a repeat are the same at all depths: only the one that is asked for moves.
+          const random = seededRandom(hashOf(`${seed} ${name}/${length}/${repeat}`));
           const { facts, question, answerPrefix, expected } = createFacts(
             { kind, count },
             depth,

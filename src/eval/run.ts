@@ -234,7 +234,7 @@ export function summarize(suite: string, rows: readonly EvalResult[]): EvalSumma
     const own = rows.filter((row) => row.method === method);
     const byTask = groupBy(own, ({ task }) => task);
     return [method, {
-      ...share(own),
+      ...shareOfRows(own),
       average: Object.keys(byTask).length === 0
         ? 0
         : mean(Object.values(byTask).map(({ score }) => score)),
@@ -249,13 +249,14 @@ export function summarize(suite: string, rows: readonly EvalResult[]): EvalSumma
     type: "summary",
     suite,
     method,
-    ...share(first),
+    ...shareOfRows(first),
     byTask: byMethod[method]?.byTask ?? {},
     byMethod,
   };
 }
 
-function share(rows: readonly EvalResult[]): EvalShare {
+/** What some rows came to. */
+export function shareOfRows(rows: readonly EvalResult[]): EvalShare {
   const scored = rows.filter(({ error }) => error === undefined);
   return { ...shareOf(scored.map(({ score }) => score)), errors: rows.length - scored.length };
 }
@@ -269,5 +270,5 @@ function groupBy(
     const key = keyOf(row);
     if (key !== null) groups.set(key, [...groups.get(key) ?? [], row]);
   }
-  return Object.fromEntries([...groups].map(([key, rows]) => [key, share(rows)]));
+  return Object.fromEntries([...groups].map(([key, rows]) => [key, shareOfRows(rows)]));
 }
