@@ -61,7 +61,7 @@ function isPerplexity(rows: readonly EvalResult[]): rows is readonly PerplexityR
 }
 
 /** Rows as lines, columns beneath one another. */
-function alignColumns(rows: readonly (readonly string[])[]): string {
+export function alignColumns(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
   return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd())
     .join("\n");
