@@ -80,7 +80,8 @@ export function modelAnswerer(
     for await (const token of writeAnswer(model, method, cache, tokens, { maxTokens, signal })) {
       const { text, stopped } = stop.push(decoder.push(token));
       prediction += text;
-      if (isOver = stopped || (task.settled?.(prediction) ?? false)) break;
+      isOver = stopped || (task.settled?.(prediction) ?? false);
+      if (isOver) break;
     }
     if (!isOver) {
       const { text, stopped } = stop.push(decoder.flush());
