@@ -178,7 +178,7 @@ test("every task fills its length, asks what is in it, and is the same each time
   const tasks = Object.keys(RULER_TASKS);
   equal(tasks.length, 13);
   equal(OWN_RULER_TASKS.length, 11);
-  const plan = { tasks, lengths: [2048, 8192], repeats: 2, seed: 3 };
+  const plan = { tasks, lengths: [2048, 5000], repeats: 2, seed: 3 };
   const cases = createRulerCases(units, all, plan);
   const again = createRulerCases(units, all, plan);
   equal(cases.length, 52);

@@ -5,7 +5,7 @@
  */
 
 import { type Command, Option } from "commander";
-import { METHOD_NAMES } from "../eval/methods.ts";
+import { METHODS_HELP } from "../eval/methods.ts";
 import { type MemorySettings, toMemorySettings, withMemory } from "./memory.ts";
 import {
   type AttentionSettings,
@@ -51,7 +51,7 @@ export function withRun(command: Command): Command {
   command
     .optionsGroup("Methods and results:")
     .addOption(
-      new Option("--methods <list>", `side by side: ${METHOD_NAMES.join(", ")}`)
+      new Option("--methods <list>", `side by side: ${METHODS_HELP}`)
         .default(["reattention"], "reattention").argParser(listOf((text) => text)),
     )
     .addOption(

@@ -80,7 +80,8 @@ export function modelAnswerer(
     for await (const token of writeAnswer(model, method, cache, tokens, { maxTokens, signal })) {
       const { text, stopped } = stop.push(decoder.push(token));
       prediction += text;
-      if (isOver = stopped || (task.settled?.(prediction) ?? false)) break;
+      isOver = stopped || (task.settled?.(prediction) ?? false);
+      if (isOver) break;
     }
     if (!isOver) {
       const { text, stopped } = stop.push(decoder.flush());
@@ -102,10 +103,9 @@ export function modelAnswerer(
       }
       if (!task.shared || !shared.holds(task.shared.base)) shared.close();
       using sequence = openSequence(model, method, cacheOptions);
-      const context = task.shared
-        ? await patched(task.shared)
-        : await encodeContext(model, task.context(), opening.length > 0);
-      const text = concatenate([opening, context]);
+      const text = task.shared
+        ? concatenate([opening, await patched(task.shared)])
+        : await encodeContext(model, task.context(), raw);
       const felt = withoutUnfelt(text, method, model.config.numLayers);
       await readTokens(model, method, sequence.cache, felt, { signal, onRead });
       const { prediction, question } = await write(sequence.cache, task, signal);

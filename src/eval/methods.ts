@@ -46,13 +46,9 @@ const RULES: Readonly<Record<string, Partial<ScopeConfig>>> = {
 const MANNERS = ["ask", "always", "all-layers"] as const;
 
 /** What may be named, for messages and help. */
-export const METHOD_NAMES: readonly string[] = [
-  "reattention",
-  ...[...Object.keys(RULES), ...MANNERS].map((rule) => `reattention:${rule}`),
-  "window",
-  "full",
-  "dynamic-ntk",
-];
+export const METHODS_HELP: string = `reattention, reattention:RULE (RULE is ${
+  [...Object.keys(RULES), ...MANNERS].join(", ")
+}; there may be several), window, full, dynamic-ntk, dynamic-ntk:FACTOR`;
 
 /** By how much dynamic NTK stretches where nobody says: as the authors' runs with it. */
 const NTK_FACTOR = 4;
@@ -67,7 +63,7 @@ export function resolveMethod(name: string, model: Model, options: SessionOption
   const [kind, ...rules] = name.split(":");
   const fail = (found: string): never => {
     throw new RangeError(
-      `Cannot evaluate by "${name}": a method must be one of ${METHOD_NAMES.join(", ")}; ${found}`,
+      `Cannot evaluate by "${name}": a method must be ${METHODS_HELP}; ${found}`,
     );
   };
   // Opened for its rules: what it fills in and what it refuses.

@@ -13,28 +13,35 @@ import type { EvalCase } from "./case.ts";
 
 /** What is read before a context: the token that begins a text, a template's opening. */
 export function encodeOpening(model: Model, raw: boolean): Uint32Array {
-  const { tokenizer } = model;
-  const chat = raw ? null : model.chat;
-  if (chat === null) {
-    const { addBos, bosToken } = tokenizer;
-    return addBos && bosToken !== null ? Uint32Array.of(bosToken) : new Uint32Array(0);
-  }
-  const encoder = new TokenEncoder(tokenizer, { special: false });
-  encoder.pushMarkup(chat.parts().opening);
-  return encoder.flush().tokens;
+  const { first, encoder } = openEncoder(model, raw);
+  return concatenate([first, encoder.flush().tokens]);
 }
 
-/** A context's tokens, without the opening. Control tokens that it spells out are text. */
+/** A context's tokens, after the opening. Control tokens that it spells out are text. */
 export async function encodeContext(
   model: Model,
   context: Iterable<string> | AsyncIterable<string>,
-  continuation: boolean,
+  raw: boolean,
 ): Promise<Uint32Array> {
-  const encoder = new TokenEncoder(model.tokenizer, { special: false, continuation });
-  const parts: Uint32Array[] = [];
+  const { first, encoder } = openEncoder(model, raw);
+  const parts = [first];
   for await (const text of context) parts.push(encoder.push(text).tokens);
   parts.push(encoder.flush().tokens);
   return concatenate(parts);
+}
+
+function openEncoder(
+  { tokenizer, chat }: Model,
+  raw: boolean,
+): { readonly first: Uint32Array; readonly encoder: TokenEncoder } {
+  const encoder = new TokenEncoder(tokenizer, { special: false });
+  if (!raw && chat !== null) {
+    encoder.pushMarkup(chat.parts().opening);
+    return { first: new Uint32Array(0), encoder };
+  }
+  const { addBos, bosToken } = tokenizer;
+  const begins = addBos && bosToken !== null;
+  return { first: begins ? Uint32Array.of(bosToken) : new Uint32Array(0), encoder };
 }
 
 /** What follows the context, and where the answer ends. */
