@@ -68,6 +68,9 @@ test("LongBench's few-shot tasks count the first line", async () => {
   const [first] = await all(longbenchCases(longbench({ "trec.jsonl": lines(row) })));
   equal(first!.score("\nCity\nQuestion: what is bread?\nType: Food"), 1);
   equal(first!.score("City or Food"), 0.5);
+  equal(first!.raw, true); // the official code leaves the chat template out here
+  const [other] = await all(longbenchCases(longbench({ "hotpotqa.jsonl": lines(hotpot) })));
+  equal(other!.raw, undefined);
   const bad = longbench({ "trec.jsonl": lines({ ...row, all_classes: null }) });
   await rejects(all(longbenchCases(bad)), /line 1 of "data\/trec\.jsonl": "all_classes" must be/);
 });

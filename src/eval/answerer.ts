@@ -105,7 +105,7 @@ export function modelAnswerer(
       using sequence = openSequence(model, method, cacheOptions);
       const text = task.shared
         ? concatenate([opening, await patched(task.shared)])
-        : await encodeContext(model, task.context(), raw);
+        : await encodeContext(model, task.context(), allRaw || task.raw === true);
       const felt = withoutUnfelt(text, method, model.config.numLayers);
       await readTokens(model, method, sequence.cache, felt, { signal, onRead });
       const { prediction, question } = await write(sequence.cache, task, signal);
