@@ -15,7 +15,7 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { loadModel, openBackend } from "../mod.ts";
-import { createNeedles, type Needle, writeHaystack } from "../src/cli/haystack.ts";
+import { createNeedles, type Needle, writeHaystack } from "../src/eval/haystack.ts";
 import { peakMemoryBytes } from "../src/system/system.ts";
 
 const DEPTHS = [0.1, 0.5, 0.9];

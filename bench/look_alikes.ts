@@ -10,7 +10,7 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { loadModel, openBackend } from "../mod.ts";
 import { answerOf, judge } from "../src/cli/answers.ts";
-import { type Needle, seededRandom } from "../src/cli/haystack.ts";
+import { type Needle, seededRandom } from "../src/eval/haystack.ts";
 import { negativeLogLikelihoods } from "../src/llama/likelihood.ts";
 import type { Session } from "../src/llama/session.ts";
 import type { ScopeConfig } from "../src/reattention/scope.ts";

@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { loadModel, openBackend } from "../mod.ts";
-import { createNeedles, writeHaystack } from "../src/cli/haystack.ts";
+import { createNeedles, writeHaystack } from "../src/eval/haystack.ts";
 import { negativeLogLikelihoods } from "../src/llama/likelihood.ts";
 import { resolveSelectLayers } from "../src/llama/select_layers.ts";
 import { fitScope, type ScopeConfig } from "../src/reattention/scope.ts";

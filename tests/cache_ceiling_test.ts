@@ -14,7 +14,7 @@ import type { Backend, KvStore, KvStoreOptions, SpillFile } from "../src/backend
 import { openBackend } from "../src/backend/open.ts";
 import { openWasmBackend } from "../src/backend/wasm/backend.ts";
 import { parseBytes } from "../src/cli/memory.ts";
-import { type Needle, writeHaystack } from "../src/cli/haystack.ts";
+import { type Needle, writeHaystack } from "../src/eval/haystack.ts";
 import { OutOfMemoryError } from "../src/errors.ts";
 import { loadModel, type Model } from "../src/llama/load.ts";
 import type { SelectionRecord } from "../src/llama/selection_record.ts";

@@ -19,7 +19,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { judgeStart } from "../src/cli/answers.ts";
 import { describeSets } from "../src/cli/calibrate.ts";
-import { createNeedles } from "../src/cli/haystack.ts";
+import { createNeedles } from "../src/eval/haystack.ts";
 import { toReadableJson } from "../src/cli/json.ts";
 import { planProbes } from "../src/cli/probe_plan.ts";
 import { startProbeRun } from "../src/cli/probe_run.ts";

@@ -43,6 +43,7 @@ async function parse(...args: string[]): Promise<Parsed> {
     demo: record("demo"),
     calibrate: record("calibrate"),
     picture: record("picture"),
+    eval: record("eval"),
   }, {
     version: VERSION,
     output: { out: (text) => parsed.out += text, error: (text) => parsed.error += text },

@@ -7,7 +7,7 @@ import process from "node:process";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { judge } from "../src/cli/answers.ts";
-import { createNeedles } from "../src/cli/haystack.ts";
+import { createNeedles } from "../src/eval/haystack.ts";
 import { mostSelected, stepsThatSelected } from "../src/cli/selections.ts";
 import type { SelectionRecord } from "../src/llama/selection_record.ts";
 

@@ -4,7 +4,7 @@ import { equal, ok } from "node:assert/strict";
 import { test } from "node:test";
 import { checkSelection } from "../bench/support/exactness.ts";
 import { openBackend } from "../mod.ts";
-import { writeHaystack } from "../src/cli/haystack.ts";
+import { writeHaystack } from "../src/eval/haystack.ts";
 
 test("a thousand real queries pick what float64 picks, ties aside", async () => {
   using backend = await openBackend("wasm");

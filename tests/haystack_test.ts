@@ -1,7 +1,7 @@
 import { deepEqual, equal, notEqual, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
-import { createNeedles, NEEDLE_KINDS, seededRandom, writeHaystack } from "../src/cli/haystack.ts";
-import { SCENES, TALK, WORDS } from "../src/cli/haystack_words.ts";
+import { createNeedles, NEEDLE_KINDS, seededRandom, writeHaystack } from "../src/eval/haystack.ts";
+import { SCENES, TALK, WORDS } from "../src/eval/haystack_words.ts";
 
 function textOf(...[options]: Parameters<typeof writeHaystack>): string {
   let text = "";

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { createNeedles, writeHaystack } from "../src/cli/haystack.ts";
+import { createNeedles, writeHaystack } from "../src/eval/haystack.ts";
 
 const root = new URL("../", import.meta.url);
 const readme = readFileSync(new URL("README.md", root), "utf8");

@@ -3,7 +3,7 @@
 
 import { deepEqual, equal, notDeepEqual, ok, throws } from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { type Needle, writeHaystack } from "../src/cli/haystack.ts";
+import { type Needle, writeHaystack } from "../src/eval/haystack.ts";
 import { loadModel, type Model } from "../src/llama/load.ts";
 import { resolveSelectLayers } from "../src/llama/select_layers.ts";
 import type { SelectionRecord } from "../src/llama/selection_record.ts";

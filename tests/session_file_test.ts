@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { writeHaystack } from "../src/cli/haystack.ts";
+import { writeHaystack } from "../src/eval/haystack.ts";
 import { OutOfMemoryError, SessionFileError } from "../src/errors.ts";
 import { fromBytes } from "../src/files/byte_source.ts";
 import { openFile } from "../src/system/file_source.ts";

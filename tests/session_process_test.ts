@@ -10,7 +10,7 @@ import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { loadModel, type Model } from "../src/llama/load.ts";
-import { writeHaystack } from "../src/cli/haystack.ts";
+import { writeHaystack } from "../src/eval/haystack.ts";
 import { mulberry32 } from "./support/random.ts";
 import { repository } from "./support/shared.ts";
 

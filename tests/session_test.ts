@@ -5,7 +5,7 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { OutOfMemoryError } from "../src/errors.ts";
-import { type Needle, writeHaystack } from "../src/cli/haystack.ts";
+import { type Needle, writeHaystack } from "../src/eval/haystack.ts";
 import { loadModel, type Model } from "../src/llama/load.ts";
 import type { Session } from "../src/llama/session.ts";
 import type { SessionOptions } from "../src/llama/session_options.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { writeHaystack } from "../../src/cli/haystack.ts";
+import { writeHaystack } from "../../src/eval/haystack.ts";
 import { loadModel, type Model, type SessionOptions } from "../../mod.ts";
 import { TokenEncoder } from "../../src/text/token_encoder.ts";
 import type { Contestant } from "../support/contest.ts";

@@ -7,8 +7,8 @@
 
 import { WasmSelection } from "../../src/backend/wasm/select.ts";
 import type { Backend, Selection } from "../../src/backend/backend.ts";
-import { createNeedles, type Needle, type Random, seededRandom } from "../../src/cli/haystack.ts";
-import { WORDS } from "../../src/cli/haystack_words.ts";
+import { createNeedles, type Needle, type Random, seededRandom } from "../../src/eval/haystack.ts";
+import { WORDS } from "../../src/eval/haystack_words.ts";
 import { hideNeedles } from "../../src/cli/probe_texts.ts";
 import type { Model } from "../../src/llama/load.ts";
 

@@ -7,7 +7,7 @@
 import type { Model } from "../llama/load.ts";
 import type { Session } from "../llama/session.ts";
 import type { AskOptions } from "../llama/session_options.ts";
-import type { Needle } from "./haystack.ts";
+import type { Needle } from "../eval/haystack.ts";
 
 /** An answer and whether it is the hidden fact. */
 export interface Answer {

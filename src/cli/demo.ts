@@ -30,7 +30,7 @@ import {
   printable,
   wrap,
 } from "./format.ts";
-import { createNeedles, type Needle, type NeedleKind, writeHaystack } from "./haystack.ts";
+import { createNeedles, type Needle, type NeedleKind, writeHaystack } from "../eval/haystack.ts";
 import { describeScope } from "./inspect.ts";
 import { loadOptions } from "./memory.ts";
 import { bytesPerToken as measureBytesPerToken, generatedSample } from "./probe_texts.ts";

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run -A
 /**
- * The command `reattention`: ask, generate, inspect, demo, calibrate, picture.
+ * The command `reattention`: ask, generate, inspect, demo, calibrate, eval, picture.
  *
  * @module
  */
@@ -18,6 +18,7 @@ import { createProgram, UsageError, VERSION } from "./args.ts";
 import { ask } from "./ask.ts";
 import { calibrate } from "./calibrate.ts";
 import { demo } from "./demo.ts";
+import { evaluate } from "./eval.ts";
 import { follow } from "./follow.ts";
 import { generate } from "./generate.ts";
 import { inspect } from "./inspect.ts";
@@ -28,7 +29,16 @@ async function run(args: readonly string[]): Promise<number> {
   // The parser writes without waiting; what it wrote is handed on, waiting, below.
   let out = "";
   let error = "";
-  const program = createProgram({ ask, follow, generate, inspect, demo, calibrate, picture }, {
+  const program = createProgram({
+    ask,
+    follow,
+    generate,
+    inspect,
+    demo,
+    calibrate,
+    eval: evaluate,
+    picture,
+  }, {
     version: VERSION,
     output: { out: (text) => out += text, error: (text) => error += text },
   });

@@ -10,7 +10,7 @@ import type { ModelFiles } from "../llama/model_files.ts";
 import { scopeBound } from "../reattention/scope.ts";
 import { type CalibrateSettings, UsageError } from "./args.ts";
 import { formatBytes, formatCount, plural } from "./format.ts";
-import type { NeedleKind } from "./haystack.ts";
+import type { NeedleKind } from "../eval/haystack.ts";
 import type { Haystack, ProbePlan } from "./probe_run.ts";
 import {
   bytesPerToken,

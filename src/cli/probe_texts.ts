@@ -6,7 +6,7 @@
 
 import { type ByteSource, readBytes } from "../files/byte_source.ts";
 import type { Model } from "../llama/load.ts";
-import { type Needle, seededRandom, writeHaystack } from "./haystack.ts";
+import { type Needle, seededRandom, writeHaystack } from "../eval/haystack.ts";
 
 /** Bytes of the sample that says how long a text's tokens are. */
 const SAMPLE_BYTES = 50_000;

@@ -10,7 +10,7 @@ import type { Model } from "../llama/load.ts";
 import { completeQuestion, type Profile } from "../llama/profile.ts";
 import { answerOf, judge, judgeStart } from "./answers.ts";
 import { feed } from "./feed.ts";
-import { createNeedles, type Needle, NEEDLE_KINDS, type NeedleKind } from "./haystack.ts";
+import { createNeedles, type Needle, NEEDLE_KINDS, type NeedleKind } from "../eval/haystack.ts";
 import type { LayerSet } from "./layer_search.ts";
 
 /** How facts are put and asked for where the model's profile does not say. */

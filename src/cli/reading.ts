@@ -27,6 +27,7 @@ import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
 import { reportLoading } from "./loading.ts";
 import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
+import { attentionOptions } from "./options.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { piecesOf } from "./pieces.ts";
 import { createTrace, type QuotedTokens, type Trace } from "./trace.ts";
@@ -208,14 +209,11 @@ export async function openModel(
 
 /** What the settings say of a session, new or loaded. */
 export function sessionOptions(settings: ReadSettings): SessionOptions {
-  const { scope, stepSize, select, selectLayers, cacheFormat, load } = settings;
+  const { scope, load } = settings;
   return {
+    ...attentionOptions(settings),
     // An empty one, too, is another scope than a loaded session's.
-    ...(load === undefined || Object.keys(scope).length > 0 ? { scope } : {}),
-    ...(stepSize === undefined ? {} : { stepSize }),
-    ...(select === undefined ? {} : { select }),
-    ...(selectLayers === undefined ? {} : { selectLayers }),
-    ...(cacheFormat === undefined ? {} : { kvFormat: cacheFormat }),
+    ...(load === undefined ? { scope } : {}),
     ...memoryOptions(settings),
   };
 }

@@ -5,16 +5,23 @@
  */
 
 import { KvCache } from "../reattention/kv_cache.ts";
+import type { Rope } from "../reattention/rope.ts";
 import type { ScopeConfig } from "../reattention/scope.ts";
 import type { SessionModel } from "./session.ts";
 
-/** How the text is read. Every step selects, as in the paper. */
+/** How the text is read. Every step selects, as in the paper, unless it is said otherwise. */
 export interface LikelihoodOptions {
   readonly scope: ScopeConfig;
   /** Tokens read at once. */
   readonly stepSize: number;
   /** The layers that select. Default: all; none is a plain window. */
   readonly selectLayers?: readonly number[];
+  /** Whether steps select. Default true. */
+  readonly selects?: boolean;
+  /** How keys and queries are rotated, where that is not the model's own way: for baselines. */
+  readonly rope?: Rope;
+  /** What was read before the tokens; they join it. Default: nothing. */
+  readonly cache?: KvCache;
   /** Ends the reading after the current step. */
   readonly signal?: AbortSignal;
 }
@@ -47,10 +54,13 @@ export async function negativeLogLikelihoods(
     );
   }
   const { backend, llama } = model;
-  const { scope, stepSize, selectLayers, signal } = options;
+  const { scope, stepSize, selectLayers, selects = true, rope, signal } = options;
   const { numLayers, numHeads, numKvHeads, headDim, vocabSize } = llama.config;
   const rowsAtOnce = Math.min(stepSize, Math.max(1, Math.floor(MAX_LOGITS / vocabSize)));
-  using cache = new KvCache(backend.kvStore({ numLayers, numHeads, numKvHeads, headDim }));
+  using own = options.cache === undefined
+    ? new KvCache(backend.kvStore({ numLayers, numHeads, numKvHeads, headDim }))
+    : null;
+  const cache = options.cache ?? own!;
   using out = backend.tensor(rowsAtOnce, vocabSize);
   const losses: number[] = [];
   let lastBreath = performance.now();
@@ -60,9 +70,10 @@ export async function negativeLogLikelihoods(
     const wantsHidden = end >= from;
     const hidden = llama.forward(tokens.slice(start, end), cache, {
       scope,
-      selects: true,
+      selects,
       selectLayers,
       wantsHidden,
+      rope,
     });
     // Row t - 1 expects token t.
     for (let t = Math.max(from, start + 1); t <= end; t += rowsAtOnce) {

@@ -26,6 +26,8 @@ export interface StepOptions {
    * stops: a step that is only read costs that much less.
    */
   readonly wantsHidden: boolean;
+  /** How keys and queries are rotated, where that is not the model's own way: for baselines. */
+  readonly rope?: Rope;
   /** Told after each layer's attention what it read. */
   readonly onAttention?: (layer: number, attention: AttentionScope) => void;
 }
@@ -93,7 +95,7 @@ export class Llama implements Disposable {
       const attention = reattend(backend, attended, query, key, value, {
         cache,
         layer,
-        rope: this.#rope,
+        rope: options.rope ?? this.#rope,
         config: options.scope,
         selects: options.selects && (options.selectLayers?.includes(layer) ?? true),
       });
