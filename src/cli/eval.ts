@@ -10,7 +10,7 @@ import { type Method, resolveMethod } from "../eval/methods.ts";
 import { runCases, summarize } from "../eval/run.ts";
 import { serverAnswerer } from "../eval/server.ts";
 import { modelTokens, type TextTokens, wordTokens } from "../eval/text_tokens.ts";
-import { loadModel, type Model } from "../llama/load.ts";
+import type { Model } from "../llama/load.ts";
 import { openJournal } from "../system/journal.ts";
 import { environmentVariable, standardError, standardOutput } from "../system/system.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
@@ -24,9 +24,10 @@ import type { EvalSettings } from "./eval_suites.ts";
 import { readJsonFile } from "./eval_texts.ts";
 import { formatSeconds, plural } from "./format.ts";
 import { toJsonLine } from "./json.ts";
-import { loadOptions, memoryOptions } from "./memory.ts";
+import { memoryOptions } from "./memory.ts";
 import { attentionOptions } from "./options.ts";
-import { createProgress, type Progress } from "./progress.ts";
+import { createProgress } from "./progress.ts";
+import { openModel } from "./reading.ts";
 
 /** What a suite may know before it makes its cases. */
 export interface EvalContext {
@@ -69,7 +70,7 @@ export async function runSuite(settings: EvalRunSettings, suite: EvalSuite): Pro
   const { json, quiet, only, out, fresh, seed, raw } = settings;
   const progress = createProgress(standardError, !quiet);
   await using journal = out === undefined ? null : await openJournal(out, { fresh });
-  using subject = await openSubject(settings, suite, progress);
+  using subject = await openSubject(settings, suite);
   const { answerers, units } = subject;
   try {
     const cases = await suite.cases({ units });
@@ -124,11 +125,10 @@ interface Subject extends Disposable {
 async function openSubject(
   settings: EvalRunSettings,
   { answerer: open = modelAnswerer }: EvalSuite,
-  progress: Progress,
 ): Promise<Subject> {
   const { server, methods, raw, cacheFormat } = settings;
   if (server !== undefined) return await openServer(settings, server);
-  const model = await openModel(settings.model, settings, progress);
+  const model = await openModel(settings);
   try {
     const rules = attentionOptions(settings);
     const answerers = methods.map((name) =>
@@ -170,15 +170,6 @@ async function openServer(settings: EvalRunSettings, url: string): Promise<Subje
     header: { server: url, model: model ?? null, tokenizer: tokenizer ?? null },
     [Symbol.dispose]() {},
   };
-}
-
-async function openModel(
-  source: string | undefined,
-  settings: EvalRunSettings,
-  progress: Progress,
-): Promise<Model> {
-  await progress.show(() => `loading ${source ?? "the embedded model"}`);
-  return await loadModel(source, loadOptions(settings)).finally(() => progress.clear());
 }
 
 /** The tokenizer of a model's folder, without the model. */
