@@ -54,7 +54,8 @@ async function measure(path: string): Promise<void> {
 async function compare(folder: string): Promise<void> {
   const script = fileURLToPath(import.meta.url);
   const columns = [
-    "model",
+    "tokens",
+    "weights in",
     "runtime",
     "weights",
     "peak",
