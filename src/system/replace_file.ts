@@ -4,7 +4,7 @@
  * @module
  */
 
-import { access, constants, type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import process from "node:process";
 import { explain } from "./system.ts";
@@ -42,7 +42,7 @@ export async function replaceFileWith(
   };
   await checkReplaceable(path);
   // Beside it, because only within one file system a name changes hands at once.
-  const temporary = `${path}.${process.pid}-${replaced++}.tmp`;
+  const temporary = temporaryName(path);
   const handle = await open(temporary, "wx").catch(failed);
   try {
     try {
@@ -59,6 +59,10 @@ export async function replaceFileWith(
   await syncFolder(dirname(path));
 }
 
+function temporaryName(path: string): string {
+  return `${path}.${process.pid}-${replaced++}.tmp`;
+}
+
 /**
  * Looks whether a file could be put at a path, without doing it.
  *
@@ -70,9 +74,14 @@ export async function checkReplaceable(path: string): Promise<void> {
     const kind = there.isDirectory() ? "a folder" : "neither a file nor a folder";
     throw new Error(`Cannot write "${path}": it is ${kind}`);
   }
-  await access(dirname(path), constants.W_OK).catch((cause) => {
+  // Tried, because `access` would want Deno's permission to ask who the user is.
+  const trial = temporaryName(path);
+  try {
+    await (await open(trial, "wx")).close();
+    await rm(trial);
+  } catch (cause) {
     throw explain(cause, path, "write");
-  });
+  }
 }
 
 async function writeWhole(handle: FileHandle, bytes: Uint8Array): Promise<void> {

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { constants, fstatSync, readFileSync, writeSync } from "node:fs";
-import { access, type FileHandle, mkdtemp, open, stat } from "node:fs/promises";
+import { fstatSync, readFileSync, writeSync } from "node:fs";
+import { type FileHandle, mkdtemp, open, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -159,15 +159,17 @@ export async function* readFile(path: string): AsyncGenerator<Uint8Array> {
 }
 
 /**
- * Looks whether a file may be read, without opening it: a fifo would wait for its writer.
+ * Looks whether a file may be read. What is no whole file is not opened: a fifo would wait for its writer.
  *
  * @throws {Error} If not; the message says why.
  */
 export async function checkReadable(path: string): Promise<void> {
   let isFolder: boolean;
   try {
-    await access(path, constants.R_OK);
-    isFolder = (await stat(path)).isDirectory();
+    const there = await stat(path);
+    isFolder = there.isDirectory();
+    // Not `access`, for which Deno wants a permission to ask who the user is.
+    if (there.isFile()) await (await open(path, "r")).close();
   } catch (cause) {
     throw explain(cause, path, "read");
   }
