@@ -11,7 +11,7 @@ export type { BackendOptions };
 /**
  * Opens a machine to compute on.
  *
- * @param name `"auto"` is `"wasm"`; `"reference"` is the slow float64 oracle.
+ * @param name `"auto"` is `"webgpu"` where there is a GPU, else `"wasm"`; `"reference"` is the slow float64 oracle.
  * @throws {BackendUnavailableError} If it cannot run here.
  */
 export async function openBackend(
@@ -21,6 +21,10 @@ export async function openBackend(
   if (name === "reference") {
     const { ReferenceBackend } = await import("./reference/backend.ts");
     return new ReferenceBackend();
+  }
+  if (name === "webgpu") {
+    const { openWebGpuBackend } = await import("./webgpu/open.ts");
+    return await openWebGpuBackend(options);
   }
   const { openWasmBackend } = await import("./wasm/backend.ts");
   return await openWasmBackend(options);
