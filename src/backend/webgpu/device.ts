@@ -273,7 +273,7 @@ export class Device {
 
   /** A copy of part of a buffer as it is after all that was recorded; offset and size are multiples of 4. */
   async read(source: DeviceBuffer, offset: number, bytes: number): Promise<ArrayBuffer> {
-    this.check();
+    if (this.#failure !== null) await this.#settled(Promise.reject(this.#failure));
     if (bytes === 0) {
       await this.sync();
       return new ArrayBuffer(0);

@@ -1,7 +1,11 @@
 /**
- * exp within 1.1e-7 of the result: the standard's own may be off by 3 + 2 |x| units.
+ * exp within 2e-7 of the result: the standard's own may be off by 3 + 2 |x| units.
  *
- * x = n ln 2 + r, |r| <= ln 2 / 2; exp(x) = 2^n (1 + r + r^2 P(r)). Cephes' expf, as in asm/exp.ts.
+ *     x log2(e) = n + r, |r| <= 0.52;   exp(x) = 2^n (1 + r P(r))
+ *
+ * with P as in asm/exp.ts. Compilers of shaders may contract and reorder sums, and have no fused products that
+ * one could rely on. So x is cut in two by its bits, the larger part of 12, as is the larger part of
+ * log2(e): their product is exact. No two products have a factor in common that could be put outside.
  *
  * @module
  */
@@ -10,16 +14,15 @@
 export const EXP = `
 fn exactExp(value: f32) -> f32 {
   let x = clamp(value, -87.0, 88.0);
-  let n = round(x * 1.44269504);
-  // The first part of ln 2 has ten bits, so that its product with n is exact.
-  var r = fma(n, -0.693359375, x);
-  r = fma(n, 2.12194440e-4, r);
-  var q = fma(1.9875691500e-4, r, 1.3981999507e-3);
-  q = fma(q, r, 8.3334519073e-3);
-  q = fma(q, r, 4.1665795894e-2);
-  q = fma(q, r, 1.6666665459e-1);
-  q = fma(q, r, 5.0000001201e-1);
-  q = fma(q * r, r, r + 1.0);
+  let large = bitcast<f32>(bitcast<u32>(x) & 0xfffff000u);
+  let y = large * 1.44287109375;
+  let n = round(y);
+  let r = (y - n) + ((x - large) * 1.44269504 + x * -1.76052861e-4);
+  var q = fma(1.326472731e-3, r, 9.671512991e-3);
+  q = fma(q, r, 5.550733581e-2);
+  q = fma(q, r, 2.402224243e-1);
+  q = fma(q, r, 6.931470037e-1);
+  q = fma(q, r, 1.0);
   return bitcast<f32>(bitcast<u32>(q) + (u32(i32(n)) << 23u));
 }
 `;
