@@ -5,7 +5,8 @@
  *
  * with P as in asm/exp.ts. Compilers of shaders may contract and reorder sums, and have no fused products that
  * one could rely on. So x is cut in two by its bits, the larger part of 12, as is the larger part of
- * log2(e): their product is exact. No two products have a factor in common that could be put outside.
+ * log2(e): their product is exact. No two products have a factor in common that
+ * could be put outside: the second one's is the first one's but for the last bit, which is of no account there.
  *
  * @module
  */
@@ -17,7 +18,7 @@ fn exactExp(value: f32) -> f32 {
   let large = bitcast<f32>(bitcast<u32>(x) & 0xfffff000u);
   let y = large * 1.44287109375;
   let n = round(y);
-  let r = (y - n) + ((x - large) * 1.44269504 + x * -1.76052861e-4);
+  let r = (y - n) + ((x - large) * 1.44287121 + x * -1.76052861e-4);
   var q = fma(1.326472731e-3, r, 9.671512991e-3);
   q = fma(q, r, 5.550733581e-2);
   q = fma(q, r, 2.402224243e-1);
