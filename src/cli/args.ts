@@ -19,6 +19,8 @@ export interface ModelSettings {
   readonly backend: BackendName | "auto";
   /** Undefined: as many as there are cores. */
   readonly threads?: number;
+  /** Whether "webgpu" may be a program that acts as a GPU. */
+  readonly allowSoftware?: boolean;
   /** Bytes. Undefined: three quarters of what is available. */
   readonly memoryLimit?: number;
 }
@@ -75,6 +77,9 @@ export interface GenerateSettings extends ReadSettings {
 export interface InspectSettings {
   readonly model?: string;
   readonly json: boolean;
+  /** Whether the machines that can compute are asked for, not the model. */
+  readonly backends?: boolean;
+  readonly allowSoftware?: boolean;
 }
 
 /** `demo` */
@@ -254,6 +259,8 @@ ${COUNTS_HELP}`,
     )
     .option("--model <dir>", "the same as the argument")
     .option("--json", "print one JSON object")
+    .option("--backends", "say instead which backends run here, and why others do not")
+    .option("--allow-software", "with --backends: try webgpu on a program that acts as a GPU, too")
     .action((model: string | undefined, options: Record<string, unknown>) => {
       if (model !== undefined && options.model !== undefined) {
         throw new UsageError("inspect takes one model: as its argument or as --model, not both");
@@ -261,6 +268,8 @@ ${COUNTS_HELP}`,
       return commands.inspect({
         model: model ?? options.model as string | undefined,
         json: options.json === true,
+        ...(options.backends === true ? { backends: true } : {}),
+        ...(options.allowSoftware === true ? { allowSoftware: true } : {}),
       });
     });
 
@@ -351,9 +360,12 @@ function withModel(command: Command, { embeddedOnly = false } = {}): Command {
   }
   return withMemoryLimit(command)
     .addOption(
-      new Option("--backend <name>", "what computes").choices(["auto", "wasm", "reference"])
-        .default("auto"),
+      new Option(
+        "--backend <name>",
+        "what computes; auto: webgpu where there is a GPU, unless --threads is given, else wasm",
+      ).choices(["auto", "wasm", "webgpu", "reference"]).default("auto"),
     )
+    .option("--allow-software", "let webgpu be a program that acts as a GPU: slow, for tests")
     .addOption(
       new Option("--threads <count>", "threads to compute with; default: one per core")
         .argParser(count(1)),
@@ -441,6 +453,7 @@ function toModelSettings(options: Record<string, unknown>): ModelSettings {
     model: options.model as string | undefined,
     backend: options.backend as BackendName | "auto",
     threads: options.threads as number | undefined,
+    ...(options.allowSoftware === true ? { allowSoftware: true } : {}),
     memoryLimit: options.memoryLimit as number | undefined,
   };
 }
