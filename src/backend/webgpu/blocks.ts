@@ -93,7 +93,11 @@ export function readBlock(
 }
 
 /** The six-bit scale and minimum of a part of 32 numbers: ggml's get_scale_min_k4. */
-function sixBits(file: Uint8Array, at: number, part: number): { scale: number; minimum: number } {
+export function sixBits(
+  file: Uint8Array,
+  at: number,
+  part: number,
+): { scale: number; minimum: number } {
   const byte = (i: number) => file[at + i]!;
   if (part < 4) return { scale: byte(part) & 63, minimum: byte(part + 4) & 63 };
   return {

@@ -1,17 +1,17 @@
 /**
- * How a weight's numbers lie in a panel, by their format in the file: weights.ts. Numbers of 16 and 32 bits
- * stay as they are; q8_0 and q4_0 keep their bits and their f16 scales; the other blocks become bytes with
- * an f32 scale and minimum each, which hold them exactly.
+ * How a weight's numbers lie in a panel, by their format in the file: weights.ts. Every bit of a file is kept, and
+ * none are added but where six-bit scales become bytes: what is not its lower four bits (eight in q8_0) lies with
+ * the scales. The layouts are shaders/weights.ts's.
  *
  * @module
  */
 
 import type { WeightFormat } from "../backend.ts";
-import { type BlockNumbers, newBlock, readBlock } from "./blocks.ts";
+import { type BlockNumbers, newBlock, readBlock, sixBits } from "./blocks.ts";
 import { fromHalf } from "./halves.ts";
 
 /** What kernels know a packing as: a key of `WEIGHT_READERS` in shaders/weights.ts. */
-export type PackingName = "f32" | "f16" | "bf16" | "q8" | "q4" | "bytes32" | "bytes16";
+export type PackingName = "f32" | "f16" | "bf16" | "q8" | "q4" | "q5" | "q5m" | "q4k" | "q5k" | "q6k";
 
 /** A way to store numbers. */
 export interface Packing {
@@ -45,13 +45,14 @@ function halfScaled(name: PackingName, fileBytes: number, bits: number): Packing
   };
 }
 
-function bytes(fileNumbers: number, fileBytes: number, block: 16 | 32): Packing {
+/** Halves of bytes, and so many words of other things for a block. */
+function nibbles(name: PackingName, fileNumbers: number, fileBytes: number, words: number): Packing {
   return {
-    name: block === 16 ? "bytes16" : "bytes32",
+    name,
     fileNumbers,
     fileBytes,
-    numberBytes: (panel, cols) => panel * cols,
-    scaleBytes: (panel, cols) => panel * cols / block * 8,
+    numberBytes: (panel, cols) => panel * cols / 2,
+    scaleBytes: (panel, cols) => panel * cols / fileNumbers * words * 4,
   };
 }
 
@@ -61,12 +62,15 @@ const PACKINGS: Readonly<Record<WeightFormat, Packing>> = {
   bf16: plain("bf16", 2),
   q8_0: halfScaled("q8", 34, 8),
   q4_0: halfScaled("q4", 18, 4),
-  q4_1: bytes(32, 20, 32),
-  q5_0: bytes(32, 22, 32),
-  q5_1: bytes(32, 24, 32),
-  q4_k: bytes(256, 144, 32),
-  q5_k: bytes(256, 176, 32),
-  q6_k: bytes(256, 210, 16),
+  q4_1: nibbles("q5m", 32, 20, 2),
+  q5_0: nibbles("q5", 32, 22, 2),
+  q5_1: nibbles("q5m", 32, 24, 2),
+  q4_k: nibbles("q4k", 256, 144, 5),
+  q5_k: nibbles("q5k", 256, 176, 13),
+  q6_k: {
+    ...nibbles("q6k", 256, 210, 20),
+    scaleBytes: (panel, cols) => panel * cols / 256 * 80 + Math.ceil(panel * cols / 256 / 2) * 4,
+  },
 };
 
 /** How a format is packed. */
@@ -103,7 +107,7 @@ export function packRows(
     return packPlain(new Uint16Array(numbers.buffer), view(Uint16Array, file), rows);
   }
   if (format === "q8_0" || format === "q4_0") packHalfScaled(numbers, scales, file, rows);
-  else packBytes(numbers, scales, file, rows);
+  else packNibbles(numbers, scales, file, rows);
 }
 
 function view<T>(
@@ -178,28 +182,60 @@ function packHalfScaled(
   }
 }
 
-/** Bytes i8[quad][row][4]; f32[block][row][2], scales and minima. */
-function packBytes(
+/** Halves of bytes [eight][row][8]; beside them u32[block][words][row], as each format's reader has them. */
+function packNibbles(
   numbers: Uint8Array,
   scales: Uint8Array,
   file: Uint8Array,
   { format, rows, panel, cols }: Rows,
 ): void {
-  const { fileNumbers, fileBytes } = PACKINGS[format];
-  const shared = new Float32Array(scales.buffer);
+  const { fileNumbers, fileBytes, name } = PACKINGS[format];
+  const words = new Uint32Array(scales.buffer);
+  const blocks = cols / fileNumbers;
   const block = newBlock();
+  // Numbers from zero on.
+  const offset = format === "q5_0" ? 16 : format === "q6_k" ? 32 : 0;
   for (let r = 0; r < rows; r++) {
-    for (let at = 0; at < cols; at += fileNumbers) {
-      readBlock(block, format, file, (r * cols + at) / fileNumbers * fileBytes);
-      const { share } = block;
-      for (let i = 0; i < fileNumbers; i++) {
-        const k = at + i;
-        numbers[((k >> 2) * panel + r) * 4 + (k & 3)] = block.numbers[i]!;
+    for (let b = 0; b < blocks; b++) {
+      const at = (r * blocks + b) * fileBytes;
+      readBlock(block, format, file, at);
+      const number = (i: number) => block.numbers[i]! + offset;
+      for (let i = 0; i < fileNumbers; i += 2) {
+        const k = b * fileNumbers + i;
+        numbers[((k >> 3) * panel + r) * 4 + ((k & 7) >> 1)] = number(i) & 15 |
+          (number(i + 1) & 15) << 4;
       }
-      for (let part = 0; part < fileNumbers / share; part++) {
-        const to = ((at / share + part) * panel + r) * 2;
-        shared[to] = block.scales[part]!;
-        shared[to + 1] = block.minima[part]!;
+      /** Of 32 numbers from `first` on, the bit above the lower four. */
+      const highs = (first: number) => {
+        let bits = 0;
+        for (let i = 0; i < 32; i++) bits |= (number(first + i) >> 4 & 1) << i;
+        return bits;
+      };
+      const half = (i: number) => file[at + i]! | file[at + i + 1]! << 8;
+      const four = (byte: (i: number) => number, first: number) =>
+        byte(first) | byte(first + 1) << 8 | byte(first + 2) << 16 | byte(first + 3) << 24;
+      if (name === "q5" || name === "q5m") {
+        words[(b * panel + r) * 2] = highs(0);
+        words[(b * panel + r) * 2 + 1] = half(0) | (name === "q5m" ? half(2) : 0) << 16;
+      } else if (name === "q6k") {
+        const put = (i: number, word: number) => words[(b * 20 + i) * panel + r] = word;
+        for (let i = 0; i < 16; i++) {
+          let bits = 0;
+          for (let j = 0; j < 16; j++) bits |= (number(16 * i + j) >> 4) << 2 * j;
+          put(i, bits);
+        }
+        for (let i = 0; i < 4; i++) put(16 + i, four((j) => file[at + 192 + j]!, 4 * i));
+        const halves = new Uint16Array(scales.buffer, blocks * 20 * panel * 4);
+        halves[b * panel + r] = half(208);
+      } else {
+        const count = name === "q4k" ? 5 : 13;
+        const put = (i: number, word: number) => words[(b * count + i) * panel + r] = word;
+        put(0, half(0) | half(2) << 16);
+        for (let i = 0; i < 2; i++) {
+          put(1 + i, four((part) => sixBits(file, at + 4, part).scale, 4 * i));
+          put(3 + i, four((part) => sixBits(file, at + 4, part).minimum, 4 * i));
+        }
+        for (let part = 0; part < 8 && name === "q5k"; part++) put(5 + part, highs(32 * part));
       }
     }
   }
