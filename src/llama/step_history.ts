@@ -41,7 +41,9 @@ export class StepHistory {
     if (first < 0) return;
     const cut = this.#steps[first]!;
     this.#steps.length = first;
-    if ((this.#steps.at(-1)?.end ?? 0) < length) this.#steps.push({ end: length, phase: cut.phase });
+    if ((this.#steps.at(-1)?.end ?? 0) < length) {
+      this.#steps.push({ end: length, phase: cut.phase });
+    }
   }
 
   /** The same history, to go on by itself. */

@@ -38,6 +38,8 @@ export const gpu: Device | string = await openDevice({ allowSoftware: true }).ca
   String(error)
 );
 
+if (typeof gpu === "string") console.log(`!! the tests of webgpu were skipped: ${gpu}`);
+
 function webGpu(device: Device): BackendUnderTest {
   return {
     label: "webgpu",

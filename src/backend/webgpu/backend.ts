@@ -27,13 +27,7 @@ import { RotaryTables } from "./rotary.ts";
 import { lanes, select, WebGpuSelection } from "./select.ts";
 import { ADD } from "./shaders/add.ts";
 import { EMBED } from "./shaders/embed.ts";
-import {
-  MANY_ROWS,
-  MATMUL_FEW,
-  MATMUL_MANY,
-  segmentQuads,
-  TILE_ROWS,
-} from "./shaders/matmul.ts";
+import { MANY_ROWS, MATMUL_FEW, MATMUL_MANY, segmentQuads, TILE_ROWS } from "./shaders/matmul.ts";
 import { RMS_NORM } from "./shaders/rms_norm.ts";
 import { SWIGLU } from "./shaders/swiglu.ts";
 import { WebGpuTensor } from "./tensor.ts";

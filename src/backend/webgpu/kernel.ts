@@ -51,7 +51,8 @@ export function shaderOf(
   const names = Object.keys(aliases);
   const own = names.length === 0
     ? code
-    : code.replace(new RegExp(`(?<![\\w.])(${names.join("|")})(?=\\[)`, "g"), (name) => aliases[name]!);
+    : code.replace(new RegExp(`(?<![\\w.])(${names.join("|")})(?=\\[)`, "g"), (name) =>
+      aliases[name]!);
   return [
     `struct Params { ${fields.join(" ")} }`,
     "@group(0) @binding(0) var<uniform> p: Params;",

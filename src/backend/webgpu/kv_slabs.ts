@@ -189,7 +189,10 @@ export class ChunkSlabs {
     const largest = Math.max(this.#sizes.keys, this.#sizes.values);
     const most = Math.min(MAX_SLOTS, Math.floor(device.bindingBytes / largest));
     // Not beyond the ceiling: what is free in a slab is held, too.
-    const spare = Math.min(Math.max(2, this.#chunks >> 2), Math.floor(this.roomBytes / this.chunkBytes));
+    const spare = Math.min(
+      Math.max(2, this.#chunks >> 2),
+      Math.floor(this.roomBytes / this.chunkBytes),
+    );
     const slots = Math.min(most, Math.max(chunks, spare));
     const at = this.#slabs.indexOf(null);
     const slab = at >= 0 ? at : this.#slabs.length;

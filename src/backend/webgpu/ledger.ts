@@ -31,7 +31,9 @@ export class Ledger {
     if (this.#usedBytes + bytes > this.limitBytes) {
       throw new OutOfMemoryError(
         `Cannot make room for ${what}: it needs ${bytes} bytes, but of the ${this.limitBytes} that the ` +
-          `webgpu backend may hold only ${this.limitBytes - this.#usedBytes} are free; use a smaller ` +
+          `webgpu backend may hold only ${
+            this.limitBytes - this.#usedBytes
+          } are free; use a smaller ` +
           "model or a shorter text, or allow more memory",
         bytes,
         this.limitBytes,

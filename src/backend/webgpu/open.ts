@@ -6,7 +6,7 @@
 
 import type { Backend, BackendOptions } from "../backend.ts";
 import { BackendUnavailableError } from "../../errors.ts";
-import { type FoundAdapter, findAdapter, messageOf } from "./adapter.ts";
+import { findAdapter, type FoundAdapter, messageOf } from "./adapter.ts";
 import { WebGpuBackend } from "./backend.ts";
 import { Device } from "./device.ts";
 import type { GpuDevice } from "./gpu.ts";

@@ -11,7 +11,17 @@ import { type BlockNumbers, newBlock, readBlock, sixBits } from "./blocks.ts";
 import { fromHalf } from "./halves.ts";
 
 /** What kernels know a packing as: a key of `WEIGHT_READERS` in shaders/weights.ts. */
-export type PackingName = "f32" | "f16" | "bf16" | "q8" | "q4" | "q5" | "q5m" | "q4k" | "q5k" | "q6k";
+export type PackingName =
+  | "f32"
+  | "f16"
+  | "bf16"
+  | "q8"
+  | "q4"
+  | "q5"
+  | "q5m"
+  | "q4k"
+  | "q5k"
+  | "q6k";
 
 /** A way to store numbers. */
 export interface Packing {
@@ -46,7 +56,12 @@ function halfScaled(name: PackingName, fileBytes: number, bits: number): Packing
 }
 
 /** Halves of bytes, and so many words of other things for a block. */
-function nibbles(name: PackingName, fileNumbers: number, fileBytes: number, words: number): Packing {
+function nibbles(
+  name: PackingName,
+  fileNumbers: number,
+  fileBytes: number,
+  words: number,
+): Packing {
   return {
     name,
     fileNumbers,
@@ -111,7 +126,10 @@ export function packRows(
 }
 
 function view<T>(
-  type: { new (buffer: ArrayBufferLike, offset: number, length: number): T; BYTES_PER_ELEMENT: number },
+  type: {
+    new (buffer: ArrayBufferLike, offset: number, length: number): T;
+    BYTES_PER_ELEMENT: number;
+  },
   { buffer, byteOffset, byteLength }: Uint8Array,
 ): T {
   return new type(buffer, byteOffset, byteLength / type.BYTES_PER_ELEMENT);

@@ -95,7 +95,10 @@ export async function loadWeight(owner: Owner, source: WeightSource): Promise<We
   const packing = rows === 1 ? packingOf("f32") : file;
   const panel = Math.min(PANEL, rows);
   const numPanels = Math.ceil(rows / panel);
-  const [numberBytes, scaleBytes] = [packing.numberBytes(panel, cols), packing.scaleBytes(panel, cols)];
+  const [numberBytes, scaleBytes] = [
+    packing.numberBytes(panel, cols),
+    packing.scaleBytes(panel, cols),
+  ];
   const byteLength = numPanels * (numberBytes + scaleBytes);
   const { device, ledger } = owner;
   await device.prepare([EMBED[packing.name], MATMUL_FEW[packing.name], MATMUL_MANY[packing.name]]);

@@ -97,10 +97,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     sum[lane] = l;
   }
   ${
-      sums((x, j) => `var a${x}_${j} = 0.0;
+      sums((x, j) =>
+        `var a${x}_${j} = 0.0;
   if (p.is_first == 0u && first + ${x}u < queries && lane + ${64 * j}u < width) {
     a${x}_${j} = states[state + ${x}u * (width + 2u) + 2u + lane + ${64 * j}u];
-  }`)
+  }`
+      )
     }
   workgroupBarrier();
   // The last query sees most; it is the one of the last row.
@@ -164,7 +166,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     for (var j = 0u; j < count; j += 1u) {
       let value = (head * p.piece + block + j) * width + lane;
       ${
-      repeat(own, (j) => `if (lane + ${64 * j}u < width) {
+      repeat(own, (j) =>
+        `if (lane + ${64 * j}u < width) {
         let v = gatheredValues[value + ${64 * j}u];
         ${repeat(QUERIES, (x) => `a${x}_${j} = fma(scores[${x * BLOCK}u + j], v, a${x}_${j});`)}
       }`)
@@ -177,9 +180,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     states[state + lane * (width + 2u) + 1u] = sum[lane];
   }
   ${
-      sums((x, j) => `if (first + ${x}u < queries && lane + ${64 * j}u < width) {
+      sums((x, j) =>
+        `if (first + ${x}u < queries && lane + ${64 * j}u < width) {
     states[state + ${x}u * (width + 2u) + 2u + lane + ${64 * j}u] = a${x}_${j};
-  }`)
+  }`
+      )
     }
 }`,
   });

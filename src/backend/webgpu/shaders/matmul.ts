@@ -13,7 +13,16 @@ import type { PackingName } from "../packings.ts";
 import { PACKING_NAMES, WEIGHT_PARAMS, WEIGHT_READERS, weightBuffers } from "./weights.ts";
 
 type MatmulKernel = Kernel<
-  "panel" | "quads" | "rows" | "inputs" | "outputs" | "segment" | "start" | "cols" | "outAt" | "xAt",
+  | "panel"
+  | "quads"
+  | "rows"
+  | "inputs"
+  | "outputs"
+  | "segment"
+  | "start"
+  | "cols"
+  | "outAt"
+  | "xAt",
   "out" | "x" | "numbers" | "scales"
 >;
 
@@ -106,8 +115,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 
 /** A workgroup has a panel of outputs and 32 rows. */
 function many(packing: PackingName): MatmulKernel {
-  const tile = (line: (r: number, o: number) => string) =>
-    repeat(16, (i) => line(i >> 2, i & 3));
+  const tile = (line: (r: number, o: number) => string) => repeat(16, (i) => line(i >> 2, i & 3));
   return defineKernel({
     name: `matmul many ${packing}`,
     params: PARAMS,
@@ -155,14 +163,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
   }
   ${
-      tile((r, o) => `{
+      tile((r, o) =>
+        `{
     let row = first + local.y + ${8 * r}u;
     let inside = local.x + ${16 * o}u;
     let output = panel * p.panel + inside;
     if (row < p.rows && inside < p.panel && output < p.outputs) {
       out[p.outAt + row * p.cols + p.start + output] = total${r}${o};
     }
-  }`)
+  }`
+      )
     }
 }`,
   });

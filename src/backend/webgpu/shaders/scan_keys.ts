@@ -71,7 +71,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (p.weighted != 0u) { norm = norms[head * p.stride + t - p.origin]; }
   let to = (head * p.queries + first) * p.stride + t - p.origin;
   ${
-    repeat(8, (i) => `if (first + ${i}u < p.queries) {
+    repeat(8, (i) =>
+      `if (first + ${i}u < p.queries) {
     var score = sum${i} * scale;
     if (p.weighted != 0u) { score = norm * (packed[q${i} + p.quads].x + score); }
     scores[to + ${i}u * p.stride] = ordered(score);

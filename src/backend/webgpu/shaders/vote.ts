@@ -60,14 +60,15 @@ export const VOTE = defineKernel({
 /** Where a token's slot begins: its own, or a free one, which becomes its own. */
 fn slotFor(ballot: u32, token: u32) -> u32 {
   var slot = (token * 2654435769u) >> p.shift;
+  var at = 0u;
   loop {
-    let at = (ballot * p.slots + slot) * 4u;
+    at = (ballot * p.slots + slot) * 4u;
     let found = atomicCompareExchangeWeak(&ballots[at], 0u, token + 1u);
-    if (found.exchanged || found.old_value == token + 1u) { return at; }
+    if (found.exchanged || found.old_value == token + 1u) { break; }
     // A weak exchange may fail for no reason.
     if (found.old_value != 0u) { slot = (slot + 1u) & (p.slots - 1u); }
   }
-  return 0u;
+  return at;
 }
 
 @compute @workgroup_size(64)

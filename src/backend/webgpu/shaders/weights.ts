@@ -32,7 +32,8 @@ fn weightQuad(panel: u32, row: u32, quad: u32) -> vec4<f32> {
   return weightScale(panel, row, quad) * vec4<f32>(q);
 }`;
 
-const BYTES = "let q = vec4<i32>(i32(w << 24u), i32(w << 16u), i32(w << 8u), i32(w)) >> vec4<u32>(24u);";
+const BYTES =
+  "let q = vec4<i32>(i32(w << 24u), i32(w << 16u), i32(w << 8u), i32(w)) >> vec4<u32>(24u);";
 
 /** Four lower halves of bytes of the word that the quad is in. */
 const NIBBLES = `let eight = numbers[(panel * (p.quads / 2u) + quad / 2u) * p.panel + row];
@@ -68,9 +69,7 @@ fn weightQuad(panel: u32, row: u32, quad: u32) -> vec4<f32> {
   let scale = (scales[begin + (1u + part / 4u) * p.panel] >> shift) & 0xffu;
   let minimum = (scales[begin + (3u + part / 4u) * p.panel] >> shift) & 0xffu;
   ${
-  words === 5
-    ? "let q = vec4<f32>(nibbles);"
-    : `let fifths = scales[begin + (5u + part) * p.panel];
+  words === 5 ? "let q = vec4<f32>(nibbles);" : `let fifths = scales[begin + (5u + part) * p.panel];
   let q = vec4<f32>(nibbles | (${FIFTH("fifths")}));`
 }
   return fromHalf(both & 0xffffu) * f32(scale) * q - vec4<f32>(fromHalf(both >> 16u) * f32(minimum));
@@ -139,7 +138,11 @@ fn weightQuad(panel: u32, row: u32, quad: u32) -> vec4<f32> {
   let w = eight >> ((quad & 1u) * 16u);
   let q = vec4<i32>((vec4<u32>(w) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - vec4<i32>(8);`),
   },
-  q5: { numbers: "array<u32>", scales: "array<vec2<u32>>", code: FIVE_BITS("scale * (q - vec4<f32>(16.0))") },
+  q5: {
+    numbers: "array<u32>",
+    scales: "array<vec2<u32>>",
+    code: FIVE_BITS("scale * (q - vec4<f32>(16.0))"),
+  },
   q5m: {
     numbers: "array<u32>",
     scales: "array<vec2<u32>>",
