@@ -44,6 +44,11 @@ const MAX_IDLE_BYTES = 1 << 28;
 /** Bind groups that are kept. */
 const MAX_BIND_GROUPS = 8192;
 
+/** What only tests set. */
+export interface DeviceInternals {
+  readonly bindingBytes?: number;
+}
+
 /** A device and its queue. */
 export class Device {
   /** The most that one binding can be, in bytes. */
@@ -69,11 +74,13 @@ export class Device {
   #failure: Error | null = null;
   readonly #lost: Promise<never>;
 
-  constructor(gpu: GpuDevice, label: string) {
+  /** @param internals `bindingBytes`: less than the device has, so that tests see many buffers. */
+  constructor(gpu: GpuDevice, label: string, internals: DeviceInternals = {}) {
     this.#gpu = gpu;
     this.label = label;
     const { maxStorageBufferBindingSize, maxBufferSize } = gpu.limits;
-    this.bindingBytes = Math.min(maxStorageBufferBindingSize!, maxBufferSize!);
+    this.bindingBytes = internals.bindingBytes ??
+      Math.min(maxStorageBufferBindingSize!, maxBufferSize!);
     this.#pipelines = new Pipelines(gpu, { exactHalves: false });
     this.#slots = this.#create(MAX_RUNS * SLOT_BYTES, USAGE.uniform | USAGE.copyTarget);
     this.#uploads = this.#create(

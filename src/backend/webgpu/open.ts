@@ -8,7 +8,7 @@ import type { Backend, BackendOptions } from "../backend.ts";
 import { BackendUnavailableError } from "../../errors.ts";
 import { findAdapter, type FoundAdapter, messageOf } from "./adapter.ts";
 import { WebGpuBackend } from "./backend.ts";
-import { Device } from "./device.ts";
+import { Device, type DeviceInternals } from "./device.ts";
 import type { GpuDevice } from "./gpu.ts";
 import { ADD } from "./shaders/add.ts";
 import { ATTEND_MERGE } from "./shaders/attend.ts";
@@ -77,6 +77,7 @@ export async function openWebGpuBackend(options: BackendOptions = {}): Promise<B
  */
 export async function openDevice(
   { allowSoftware = false }: Pick<BackendOptions, "allowSoftware">,
+  internals: DeviceInternals = {},
 ): Promise<Device> {
   const found = await findAdapter();
   if ("why" in found) throw unavailable(found.why);
@@ -92,7 +93,7 @@ export async function openDevice(
   } catch (error) {
     throw unavailable(`${found.label} gave no device: ${messageOf(error)}`);
   }
-  const device = new Device(gpu, found.label);
+  const device = new Device(gpu, found.label, internals);
   try {
     await probe(device);
     await device.prepare(KERNELS);

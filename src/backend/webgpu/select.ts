@@ -211,7 +211,8 @@ function pick(
   const { device } = store.owner;
   const { numKvHeads } = store.shape;
   const middle = localStart - globalEnd;
-  const budget = Math.min(TILE_SCORES, device.bindingBytes / 4);
+  // The lists of the best have two words for each score that is kept.
+  const budget = Math.min(TILE_SCORES, device.bindingBytes / 8);
   // Whole runs of the block-max selector.
   const stride = Math.min(
     Math.ceil(middle / BLOCK_SIZE),
