@@ -26,6 +26,7 @@
 
 export {
   BackendUnavailableError,
+  DeviceLostError,
   ModelFormatError,
   OutOfMemoryError,
   SessionFileError,

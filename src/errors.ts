@@ -57,3 +57,9 @@ export class OutOfMemoryError extends RangeError {
     this.limitBytes = limitBytes;
   }
 }
+
+/** A GPU device that is gone: a driver that was reset, a card that was unplugged, memory that ended. */
+export class DeviceLostError extends Error {
+  /** Always `"DeviceLostError"`. */
+  override readonly name = "DeviceLostError";
+}

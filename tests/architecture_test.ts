@@ -18,7 +18,12 @@ interface Rule {
 const leaves = ["src/errors.ts", "src/reattention/scope.ts", "src/reattention/rope.ts"];
 const contract = ["src/backend/backend.ts", ...leaves];
 // What every backend is held to.
-const common = ["src/backend/checks.ts", "src/backend/key_channels.ts", "src/backend/kv_bytes.ts"];
+const common = [
+  "src/backend/checks.ts",
+  "src/backend/key_channels.ts",
+  "src/backend/kv_bytes.ts",
+  "src/backend/kv_planes.ts",
+];
 const llama = [
   "src/llama/",
   "src/reattention/",
@@ -38,7 +43,12 @@ const RULES: readonly Rule[] = [
   {
     from: "src/backend/open.ts",
     may: contract,
-    mayLazily: ["src/backend/reference/backend.ts", "src/backend/wasm/backend.ts"],
+    mayLazily: [
+      "src/backend/reference/backend.ts",
+      "src/backend/wasm/backend.ts",
+      "src/backend/webgpu/open.ts",
+      "src/system/gpu.ts",
+    ],
   },
   {
     from: "src/backend/reference/",
@@ -49,6 +59,10 @@ const RULES: readonly Rule[] = [
     may: ["src/backend/wasm/", "wasm/loader.ts", ...common, ...contract],
     // Node has workers of its own kind.
     mayLazily: ["src/system/node_workers.ts"],
+  },
+  {
+    from: "src/backend/webgpu/",
+    may: ["src/backend/webgpu/", ...common, ...contract],
   },
   { from: "src/files/", may: ["src/files/", "src/errors.ts"] },
   {

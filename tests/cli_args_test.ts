@@ -227,7 +227,7 @@ test("wrong usage is refused with a reason and a hint", async () => {
     [/unknown command 'sing'/, "sing"],
     [/missing required argument 'question'/, "ask"],
     [/too many arguments/, "ask", "Why", "not?"],
-    [/Allowed choices are auto, wasm, reference/, "ask", "--backend", "gpu", "Why?"],
+    [/Allowed choices are auto, wasm, webgpu, reference/, "ask", "--backend", "gpu", "Why?"],
     [/Allowed choices are always, ask, never/, "ask", "--select", "often", "Why?"],
     [/cannot be used with/, "ask", "--load", "s", "--cache-format", "f32", "Why?"],
     [/It must be layers, the first is 0/, "ask", "--select-layers", "2-1", "Why?"],

@@ -13,7 +13,7 @@ import type { Scope, ScopeConfig } from "../reattention/scope.ts";
 import type { Rope } from "../reattention/rope.ts";
 
 /** The backends there are. */
-export type BackendName = "reference" | "wasm";
+export type BackendName = "reference" | "wasm" | "webgpu";
 
 /** How a backend is opened. */
 export interface BackendOptions {
@@ -23,6 +23,11 @@ export interface BackendOptions {
   readonly module?: WebAssembly.Module;
   /** The most memory to hold, in bytes. Default: 4 GiB, which is all that one WebAssembly memory can. */
   readonly memoryLimit?: number;
+  /**
+   * Whether `"webgpu"` may be a program that acts as a GPU (SwiftShader, lavapipe), which is slower than `"wasm"`:
+   * for tests. Default false.
+   */
+  readonly allowSoftware?: boolean;
 }
 
 /**
@@ -183,13 +188,13 @@ export interface KvStore extends Disposable {
   /** A chunk's keys and values, in bytes. */
   readonly chunkBytes: number;
   /** out = how keys are centred and weighed, u8[channelBytes]; not shared memory. */
-  readChannels(out: Uint8Array): void;
+  readChannels(out: Uint8Array): void | Promise<void>;
   /** Before the first chunk is written. */
   writeChannels(bytes: Uint8Array): void;
   /** Whether a chunk is there: reserved and not forgotten. */
   hasChunk(chunk: number): boolean;
   /** out = the first `tokens` tokens of a chunk that is there and zeros after them, u8[chunkBytes]; not shared memory. */
-  readChunk(out: Uint8Array, chunk: number, tokens: number): void;
+  readChunk(out: Uint8Array, chunk: number, tokens: number): void | Promise<void>;
   /** Sets the first `tokens` tokens of a chunk that was just reserved; null: the one after those reserved is forgotten. */
   writeChunk(chunk: number, tokens: number, bytes: Uint8Array | null): void;
   /** @throws {OutOfMemoryError} If `length` tokens cannot be reserved, whatever is spilled and forgotten of them. */

@@ -72,6 +72,9 @@ export interface GenerateSettings extends ReadSettings {
 export interface InspectSettings {
   readonly model?: string;
   readonly json: boolean;
+  /** Whether the machines that can compute are asked for, not the model. */
+  readonly backends?: boolean;
+  readonly allowSoftware?: boolean;
 }
 
 /** `demo` */
@@ -249,6 +252,8 @@ ${COUNTS_HELP}`,
     )
     .option("--model <source>", "the same as the argument")
     .option("--json", "print one JSON object")
+    .option("--backends", "say instead which backends run here, and why others do not")
+    .option("--allow-software", "with --backends: try webgpu on a program that acts as a GPU, too")
     .action((model: string | undefined, options: Record<string, unknown>) => {
       if (model !== undefined && options.model !== undefined) {
         throw new UsageError("inspect takes one model: as its argument or as --model, not both");
@@ -256,6 +261,8 @@ ${COUNTS_HELP}`,
       return commands.inspect({
         model: model ?? options.model as string | undefined,
         json: options.json === true,
+        ...(options.backends === true ? { backends: true } : {}),
+        ...(options.allowSoftware === true ? { allowSoftware: true } : {}),
       });
     });
 

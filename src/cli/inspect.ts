@@ -18,6 +18,7 @@ import { memoryLimit } from "../system/memory.ts";
 import { standardError, standardOutput } from "../system/system.ts";
 import type { InspectSettings } from "./args.ts";
 import { formatBytes, formatCount, plural } from "./format.ts";
+import { findBackends } from "./inspect_backends.ts";
 import { toJson } from "./json.ts";
 
 /** Tokens of a long text, for its price. */
@@ -64,6 +65,14 @@ export interface ModelSummary {
 
 /** Runs `inspect`. */
 export async function inspect(settings: InspectSettings): Promise<void> {
+  if (settings.backends) {
+    const found = await findBackends(settings);
+    const lines = found.map(({ name, runs, text }) =>
+      `${name.padEnd(10)} ${runs ? "yes" : "no "}  ${text}`
+    );
+    const text = settings.json ? toJson(found) : lines.join("\n");
+    return await standardOutput.write(`${text}\n`);
+  }
   const files = await openModelFiles(settings.model ?? EMBEDDED_MODEL, {
     // Headers are no reason to download a model.
     download: false,

@@ -66,12 +66,16 @@ export function memoryOptions(
 
 /** How a command loads its model. */
 export function loadOptions(
-  { backend, threads, memoryLimit }: Pick<LoadOptions, "backend" | "threads" | "memoryLimit">,
+  { backend, threads, memoryLimit, allowSoftware }: Pick<
+    LoadOptions,
+    "backend" | "threads" | "memoryLimit" | "allowSoftware"
+  >,
 ): LoadOptions {
   return {
     ...(backend === undefined ? {} : { backend }),
     ...(threads === undefined ? {} : { threads }),
     ...(memoryLimit === undefined ? {} : { memoryLimit }),
+    ...(allowSoftware === true ? { allowSoftware } : {}),
   };
 }
 

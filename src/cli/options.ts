@@ -17,6 +17,8 @@ export interface ModelSettings {
   readonly backend: BackendName | "auto";
   /** Undefined: as many as there are cores. */
   readonly threads?: number;
+  /** Whether "webgpu" may be a program that acts as a GPU. */
+  readonly allowSoftware?: boolean;
   /** Bytes. Undefined: three quarters of what is available. */
   readonly memoryLimit?: number;
 }
@@ -55,9 +57,12 @@ export function withModel(command: Command, { embeddedOnly = false } = {}): Comm
   }
   return withMemoryLimit(command)
     .addOption(
-      new Option("--backend <name>", "what computes").choices(["auto", "wasm", "reference"])
-        .default("auto"),
+      new Option(
+        "--backend <name>",
+        "what computes; auto: webgpu where there is a GPU, unless --threads is given, else wasm",
+      ).choices(["auto", "wasm", "webgpu", "reference"]).default("auto"),
     )
+    .option("--allow-software", "let webgpu be a program that acts as a GPU: slow, for tests")
     .addOption(
       new Option("--threads <count>", "threads to compute with; default: one per core")
         .argParser(count(1)),
@@ -114,6 +119,7 @@ export function toModelSettings(options: Record<string, unknown>): ModelSettings
     model: options.model as string | undefined,
     backend: options.backend as BackendName | "auto",
     threads: options.threads as number | undefined,
+    ...(options.allowSoftware === true ? { allowSoftware: true } : {}),
     memoryLimit: options.memoryLimit as number | undefined,
   };
 }

@@ -88,6 +88,7 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
       if (!hasForgotten) notice = forgetNotice(forgotten);
       hasForgotten = true;
     },
+    onDeviceLost: (message) => notice = `note: ${message}`,
     ...(file ? { onSelect: (record) => trace!.record(record) } : {}),
   });
   const loadedTokens = session.length;
@@ -170,7 +171,7 @@ async function openSession(
   model: Model,
   progress: Progress,
   say: (line: string) => Promise<void>,
-  watch: Pick<SessionOptions, "raw" | "onForget" | "onSelect">,
+  watch: Pick<SessionOptions, "raw" | "onForget" | "onSelect" | "onDeviceLost">,
 ): Promise<Session> {
   const { load } = settings;
   const options = { ...sessionOptions(settings), ...watch };

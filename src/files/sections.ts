@@ -15,7 +15,7 @@ export const CHECKSUM_BYTES = 4;
 export interface Section {
   readonly byteLength: number;
   /** Sets all bytes. */
-  fill(out: Uint8Array<ArrayBuffer>): void;
+  fill(out: Uint8Array<ArrayBuffer>): void | Promise<void>;
 }
 
 /** Takes bytes, in order; they may change once it has resolved. */
@@ -30,7 +30,7 @@ export async function writeSections(sections: Iterable<Section>, sink: ByteSink)
     for (const { byteLength, fill } of sections) {
       const bytes = buffers(number, byteLength + CHECKSUM_BYTES);
       const payload = bytes.subarray(0, byteLength);
-      fill(payload);
+      await fill(payload);
       setChecksum(bytes, number++);
       await writing;
       writing = sink(bytes);

@@ -63,7 +63,10 @@ export class Model implements Disposable {
   readonly identity: ModelIdentity;
   /** How sessions spill into a folder; null where there are no files. */
   readonly openSpillFile: OpenSpillFile | null;
+  /** The same model on the wasm backend, loaded when it is first asked for; null where it is not on a GPU of its own. */
+  readonly fallback: (() => Promise<Model>) | null;
   readonly #ownsBackend: boolean;
+  #fallen: Promise<Model> | null = null;
 
   /** Made by {@linkcode loadModel}. */
   constructor(
@@ -82,6 +85,7 @@ export class Model implements Disposable {
       | "openSpillFile"
     >,
     ownsBackend: boolean,
+    reload: (() => Promise<Model>) | null = null,
   ) {
     this.name = parts.name;
     this.config = parts.config;
@@ -95,6 +99,7 @@ export class Model implements Disposable {
     this.identity = parts.identity;
     this.openSpillFile = parts.openSpillFile;
     this.#ownsBackend = ownsBackend;
+    this.fallback = reload && (() => this.#fallen ??= reload());
   }
 
   /**
@@ -137,6 +142,7 @@ export class Model implements Disposable {
   [Symbol.dispose](): void {
     this.llama[Symbol.dispose]();
     if (this.#ownsBackend) this.backend[Symbol.dispose]();
+    this.#fallen?.then((model) => model[Symbol.dispose](), () => {});
   }
 }
 
@@ -197,6 +203,9 @@ export async function loadModel(
           openSpillFile: host?.createTemporaryFile ?? null,
         },
         ownsBackend,
+        ownsBackend && backend.name === "webgpu"
+          ? () => loadModel(source, { ...options, backend: "wasm" })
+          : null,
       );
     } catch (error) {
       if (ownsBackend) backend[Symbol.dispose]();

@@ -6,6 +6,7 @@
 
 import type { Backend, KvFormat, Tensor } from "../backend/backend.ts";
 import { checkScores } from "../backend/checks.ts";
+import { DeviceLostError } from "../errors.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
 import { fitScope, resolveScope, scopeBound, type ScopeConfig } from "../reattention/scope.ts";
 import { TokenDecoder } from "../text/token_decoder.ts";
@@ -39,6 +40,7 @@ import {
   type SessionOptions,
   type SessionStats,
 } from "./session_options.ts";
+import { StepHistory } from "./step_history.ts";
 import { type StopRules, StopStrings } from "./stop_strings.ts";
 
 /** What a session needs of its model. */
@@ -54,6 +56,8 @@ export interface SessionModel extends Identified {
   readonly endTokens: readonly number[];
   /** How to spill into a folder; null where there are no files. */
   readonly openSpillFile?: OpenSpillFile | null;
+  /** The same model on a machine that cannot be lost; null where this one cannot be, either. */
+  readonly fallback?: (() => Promise<SessionModel>) | null;
 }
 
 /** Longest part of a write that is encoded at once, in UTF-16 units: bounds memory for writes of any size. */
@@ -87,11 +91,12 @@ export class Session implements Disposable {
   /** How keys and values are kept. */
   readonly kvFormat: KvFormat;
 
-  readonly #model: SessionModel;
+  #model: SessionModel; // another one once its device was lost
   readonly #options: SessionOptions;
   readonly #log: TokenLog; // every token of the sequence
-  readonly #cache: KvCache; // the tokens that were read; the log's others are pending
-  readonly #hidden: Tensor; // [1, hiddenSize]
+  #cache: KvCache; // the tokens that were read; the log's others are pending
+  #history = new StepHistory(); // how they were
+  #hidden: Tensor; // [1, hiddenSize]
   #spill: SharedSpill | null = null;
   #toldForgotten = 0; // tokens, as of the last telling
   #hiddenIsNewest = false;
@@ -139,6 +144,7 @@ export class Session implements Disposable {
         this.#cache = parent.#cache.fork(keptEnds(this.scope));
         this.#log = parent.#log.fork();
         this.#turns = parent.#turns;
+        this.#history = parent.#history.fork();
         // What the writable holds back, so that a question sees the newest line of a slow source.
         if (parent.#encoder) this.#accept(parent.#encoder.fork().flush());
         this.#spill = parent.#spill?.share() ?? null;
@@ -170,6 +176,7 @@ export class Session implements Disposable {
         const { store, length } = session.#cache;
         assertRemembered("restore the session", store, session.scope, length);
         session.#turns = file.turns;
+        session.#history.assume(length, session.stepSize);
         session.#tellForgotten(file.forgottenTokens);
         return session;
       } catch (error) {
@@ -302,11 +309,13 @@ export class Session implements Disposable {
    */
   async logits(options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array> {
     this.#assertNotWriting("compute logits");
-    const { backend, llama } = this.#model;
-    await this.#readNewest(options.signal);
-    using out = backend.tensor(1, llama.config.vocabSize);
-    llama.logits(out, this.#hidden);
-    return await backend.read(out);
+    return await this.#surviving(async () => {
+      await this.#readNewest(options.signal);
+      const { backend, llama } = this.#model;
+      using out = backend.tensor(1, llama.config.vocabSize);
+      llama.logits(out, this.#hidden);
+      return await backend.read(out);
+    });
   }
 
   /**
@@ -458,6 +467,7 @@ export class Session implements Disposable {
     if (this.#cache.length >= length) {
       assertRemembered(`truncate to ${length} tokens`, this.#cache.store, this.scope, length);
       this.#cache.truncate(length);
+      this.#history.truncate(length);
       this.#toldForgotten = this.#cache.store.forgottenTokens;
       this.#hiddenIsNewest = false;
     }
@@ -467,6 +477,10 @@ export class Session implements Disposable {
 
   /** Frees the cache's chunks that no fork uses. */
   [Symbol.dispose](): void {
+    this.#free();
+  }
+
+  #free(): void {
     this.#hidden[Symbol.dispose]();
     this.#cache[Symbol.dispose]();
     this.#spill?.[Symbol.dispose]();
@@ -604,6 +618,7 @@ export class Session implements Disposable {
     if (this.#cache.length === length) {
       if (this.#hiddenIsNewest) return;
       this.#cache.truncate(length - 1);
+      this.#history.truncate(length - 1);
     }
     await this.#drain(length - 1, signal);
     await this.#step(length, "generate", signal);
@@ -611,6 +626,54 @@ export class Session implements Disposable {
 
   /** Reads the tokens up to `end` in one pass of the model; `spare` more must find room, too. */
   async #step(end: number, phase: StepPhase, signal?: AbortSignal, spare = 0): Promise<void> {
+    await this.#surviving(() => this.#readStep(end, phase, signal, spare));
+  }
+
+  /** Does some work; once more on another machine, if this one's device is lost meanwhile. */
+  async #surviving<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const { backend, fallback } = this.#model;
+      if (!fallback) throw error;
+      // A lost device fails in many ways before it is known to be lost.
+      const why = error instanceof DeviceLostError ? error : await backend.sync().then(
+        () => null,
+        (reason) => reason instanceof DeviceLostError ? reason : null,
+      );
+      if (why === null) throw error;
+      await this.#moveTo(await fallback(), why);
+      return await work();
+    }
+  }
+
+  /** Reads everything again with the same model on another machine, in the same steps. */
+  async #moveTo(model: SessionModel, why: DeviceLostError): Promise<void> {
+    const { steps } = this.#history;
+    this.#free();
+    this.#model = model;
+    const { cache, spill } = openCache(model, this.#options, this.scope);
+    this.#cache = cache;
+    this.#spill = spill;
+    this.#hidden = model.backend.tensor(1, model.llama.config.hiddenSize);
+    this.#hiddenIsNewest = false;
+    this.#toldForgotten = 0;
+    this.#history = new StepHistory();
+    const again = steps.at(-1)?.end ?? 0;
+    this.#options.onDeviceLost?.(
+      `${why.message}; ${model.backend.description} goes on, and reads ${again} tokens again`,
+    );
+    for (const { end, phase } of steps) await this.#readStep(end, phase, undefined, 0, true);
+  }
+
+  /** @param isAgain Whether all that is to be told of the step was told. */
+  async #readStep(
+    end: number,
+    phase: StepPhase,
+    signal?: AbortSignal,
+    spare = 0,
+    isAgain = false,
+  ): Promise<void> {
     signal?.throwIfAborted();
     const { llama, backend } = this.#model;
     const start = this.#cache.length;
@@ -620,7 +683,7 @@ export class Session implements Disposable {
 
     const began = performance.now();
     const selections: { readonly layer: number; readonly tokens: Promise<Uint32Array[]> }[] = [];
-    const { onSelect } = this.#options;
+    const onSelect = isAgain ? undefined : this.#options.onSelect;
     const wantsHidden = phase === "generate";
     // From here to the copy nothing awaits: sessions of one model share its activations.
     this.#reserve(end - start, spare);
@@ -638,6 +701,7 @@ export class Session implements Disposable {
     this.#readTokens += end - start;
     await backend.sync();
 
+    this.#history.push({ end, phase });
     const step = this.#steps++;
     this.#largestScope = Math.max(this.#largestScope, bound);
     this.#seconds[phase] += (performance.now() - began) / 1000;

@@ -53,6 +53,11 @@ export interface SessionOptions {
   readonly beyondTrainedLength?: boolean;
   /** Reads and asks without the model's chat template, as for a base model. Default false. */
   readonly raw?: boolean;
+  /**
+   * Told that the GPU was lost and what goes on instead. The session is read again from its tokens, in the same
+   * steps (those of a restored session are assumed to have been whole), by the wasm backend.
+   */
+  readonly onDeviceLost?: (message: string) => void;
   /** Told what each layer selected, step by step. */
   readonly onSelect?: (record: SelectionRecord) => void;
 }

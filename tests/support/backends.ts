@@ -7,6 +7,9 @@
 import type { Backend } from "../../src/backend/backend.ts";
 import { openBackend } from "../../src/backend/open.ts";
 import { openWasmBackend } from "../../src/backend/wasm/backend.ts";
+import { WebGpuBackend } from "../../src/backend/webgpu/backend.ts";
+import type { Device } from "../../src/backend/webgpu/device.ts";
+import { openDevice } from "../../src/backend/webgpu/open.ts";
 import { compileKernels, hasRelaxedSimd } from "../../wasm/loader.ts";
 
 /** A backend, and what to call it in a test's name. */
@@ -30,6 +33,20 @@ function wasm(relaxed: boolean): BackendUnderTest {
   };
 }
 
+/** The device that WebGPU's tests share, a program that acts as one included; or why there is none. */
+export const gpu: Device | string = await openDevice({ allowSoftware: true }).catch((error) =>
+  String(error)
+);
+
+if (typeof gpu === "string") console.log(`!! the tests of webgpu were skipped: ${gpu}`);
+
+function webGpu(device: Device): BackendUnderTest {
+  return {
+    label: "webgpu",
+    open: () => Promise.resolve(new WebGpuBackend(device, 2 ** 32, false)),
+  };
+}
+
 /** All that must agree with the oracle and can run here. */
 export const machines: readonly BackendUnderTest[] = [
   wasm(false),
@@ -40,6 +57,7 @@ export const machines: readonly BackendUnderTest[] = [
     label: "wasm in many arenas",
     open: () => openWasmBackend({ threads: 2, memoryLimit: 2 ** 28 }, { arenaBytes: 2 ** 24 }),
   },
+  ...typeof gpu === "string" ? [] : [webGpu(gpu)],
 ];
 
 /** The oracle first. */

@@ -19,7 +19,6 @@ const BROWSERS = ["chromium", "chromium-browser", "google-chrome"];
 const FLAGS = [
   "--headless",
   "--no-sandbox",
-  "--disable-gpu",
   "--disable-quic",
   "--no-first-run",
   "--disable-background-networking",
@@ -34,12 +33,18 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /** How long a page may take. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 300_000;
 
 /** The command of a browser that is there; null if none is. */
 export function findBrowser(): string | null {
   return BROWSERS.find((name) => spawnSync(name, ["--version"]).status === 0) ?? null;
 }
+
+/** How Chromium computes: without a GPU, or with SwiftShader in a GPU's place. */
+const GPU_FLAGS = {
+  none: ["--disable-gpu"],
+  swiftshader: ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
+} as const;
 
 /**
  * Shows a page of tests/browser until it has told its facts.
@@ -55,6 +60,7 @@ export async function visit<Facts>(
     readonly isolated: boolean;
     readonly page?: string;
     readonly pages?: Readonly<Record<string, string>>;
+    readonly gpu?: keyof typeof GPU_FLAGS;
   },
 ): Promise<Facts> {
   const profile = await mkdtemp(join(tmpdir(), "reattention-browser-"));
@@ -87,7 +93,8 @@ export async function visit<Facts>(
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as AddressInfo;
     const page = `http://127.0.0.1:${port}/tests/browser/${options.page ?? "index.html"}`;
-    child = spawn(browser, [...FLAGS, `--user-data-dir=${profile}`, page], { stdio: "ignore" });
+    const flags = [...FLAGS, ...GPU_FLAGS[options.gpu ?? "none"], `--user-data-dir=${profile}`];
+    child = spawn(browser, [...flags, page], { stdio: "ignore" });
     child.on("error", told.reject);
     child.on("close", () => told.reject(new Error("the browser has ended")));
     const facts = await told.promise;
