@@ -20,9 +20,13 @@ const Z = 1.959964;
 const RESAMPLES = 2000;
 const BOOTSTRAP_SEED = 1;
 
+/** Scores from which the bootstrap is used: fewer do not show their spread. */
+const ENOUGH = 20;
+
 /**
  * The mean of some scores: Wilson's interval where each is 0 or 1, else the bootstrap's percentiles
- * (seeded, so that the same scores give the same interval).
+ * (seeded, so that the same scores give the same interval). Of fewer than 20 it is Wilson's in any
+ * case, which is wide enough: scores between 0 and 1 scatter less than right and wrong do.
  *
  * @param scores From 0 to 1.
  *
@@ -40,7 +44,7 @@ export function shareOf(scores: readonly number[]): Share {
   if (n === 0) return { score: 0, n, interval: [0, 1] };
   const score = mean(scores);
   const isBinary = scores.every((value) => value === 0 || value === 1);
-  return { score, n, interval: isBinary ? wilson(score, n) : bootstrap(scores) };
+  return { score, n, interval: isBinary || n < ENOUGH ? wilson(score, n) : bootstrap(scores) };
 }
 
 /** The mean; NaN of nothing. */
