@@ -2,9 +2,9 @@
  * What the embedded model finds in long texts: needles and RULER's tasks, and perplexity by position,
  * against a window and full attention. Writes bench/evaluation.md.
  *
- * Rows are kept in dist/evaluation, and a run that was ended goes on with them. On two cores with
+ * Rows are kept in .tools/evaluation, and a run that was ended goes on with them. On two cores with
  * nobody else there it takes about 25 minutes, ten of them for needles; `--short` is a look of two
- * minutes, which writes its table to dist/evaluation.
+ * minutes, which writes its table to .tools/evaluation.
  *
  *     deno task evaluate [--short] [--threads 2] [--text book.txt]
  */
@@ -28,7 +28,7 @@ const { values: { short, threads, text: given } } = parseArgs({
 });
 const book = fileURLToPath(new URL("../../shared/text/war-and-peace.txt", import.meta.url));
 const text = given ?? (existsSync(book) ? book : undefined);
-const folder = `${ROOT}dist/evaluation${short ? "/short" : ""}`;
+const folder = `${ROOT}.tools/evaluation${short ? "/short" : ""}`;
 
 /** A table, and the commands whose rows it has. */
 interface Part {

@@ -128,6 +128,20 @@ test("workers that went for want of work come back", threadsSkip, async () => {
     deepEqual(await computeAll(backend, 2000, 70), expected);
     await new Promise((resolve) => setTimeout(resolve, 30));
   }
+  // What ended them, and what they said then, is no failure to start.
+  await new Promise((resolve) => setTimeout(resolve, 1300));
+  match(backend.description, /2 threads$/);
+});
+
+test("a worker that comes while nobody listens has come", threadsSkip, async () => {
+  using backend = await openBackend("wasm", { threads: 2 });
+  await computeAll(backend, 2000, 70);
+  await new Promise((resolve) => setTimeout(resolve, 1300));
+  await computeAll(backend, 2000, 70);
+  // As a step of a large model does; longer than a worker may take to start.
+  for (const end = performance.now() + 5300; performance.now() < end;);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  match(backend.description, /2 threads$/);
 });
 
 test("a disposed backend can be followed by another, many times", threadsSkip, async () => {

@@ -13,6 +13,8 @@ import { mix, type Paint, plain } from "./paint.ts";
 /** Characters between two maps, and of the depths before one. */
 const GAP = 3;
 const DEPTHS = 8;
+/** What titles may have, however few cells there are. */
+const TITLE = 28;
 
 /** What a line looks like: its width counts no escape sequences. */
 interface Line {
@@ -59,9 +61,10 @@ function panelLines(
   },
 ): Line[] {
   const width = DEPTHS + (to - from) * cell;
+  const most = Math.max(width, TITLE);
   const line = (text: string) => ({
-    text: clip(text, width),
-    width: Math.min([...text].length, width),
+    text: clip(text, most),
+    width: Math.min([...text].length, most),
   });
   const scores = new Map(panel.cells.map((c) => [`${c.length} ${c.depth}`, c.score]));
   return [

@@ -54,7 +54,11 @@ const NUM_ARGS = 11;
 const ARENA = 12; // which of the backend's memories the job works in
 const ARGS = 13;
 const MAX_ARGS = 20;
-const SEATS = ARGS + MAX_ARGS;
+const SEATS = ARGS + MAX_ARGS; // of each thread: 0 free, or one of these
+
+/** A worker's seat while it is being started, and from when it is there. */
+const EXPECTED = 1;
+const SITTING = 2;
 
 /** The most threads, the caller's included. */
 export const MAX_THREADS = 64;
@@ -137,6 +141,7 @@ export function lead(
  * @param arenas Kernels of each memory.
  */
 export function follow(control: Int32Array, arenas: readonly Kernels[], seat: number): void {
+  Atomics.store(control, SEATS + seat, SITTING);
   let seen = 0;
   let idleSince = performance.now();
   while (Atomics.load(control, LEAVE) === 0) {
@@ -179,9 +184,14 @@ export function hasFreeSeat(control: Int32Array, threads: number): boolean {
 /** Reserves a free seat for a worker to be started. Returns 0 if all are taken. */
 export function takeSeat(control: Int32Array, threads: number): number {
   for (let seat = 1; seat < threads; seat++) {
-    if (Atomics.compareExchange(control, SEATS + seat, 0, 1) === 0) return seat;
+    if (Atomics.compareExchange(control, SEATS + seat, 0, EXPECTED) === 0) return seat;
   }
   return 0;
+}
+
+/** Whether the worker of a seat has not come yet. */
+export function isExpected(control: Int32Array, seat: number): boolean {
+  return Atomics.load(control, SEATS + seat) === EXPECTED;
 }
 
 /** Gives back the seat of a worker that could not start. */

@@ -11,6 +11,7 @@ import {
   CONTROL_BYTES,
   dismiss,
   hasFreeSeat,
+  isExpected,
   type Job,
   lead,
   leaveSeat,
@@ -174,12 +175,15 @@ export class Crew implements Disposable {
     return new Promise((resolve) => {
       const fail = (reason: string) => {
         clearTimeout(patience);
+        // What becomes of one that was there is told by its seat.
+        if (!isExpected(control, seat)) return resolve();
         leaveSeat(control, seat);
         this.#threads = 1;
         this.#failure ??= `a worker did not start: ${reason}`;
         resolve();
       };
-      // What is called Worker here may be another library's, and never answer.
+      // What is called Worker here may be another library's, and never answer. One that has come may not have been
+      // heard: a step of a large model is seconds in which this thread listens to nobody.
       const patience = setTimeout(() => fail(`no answer within ${START_MS} ms`), START_MS);
       const ready = () => {
         clearTimeout(patience);
@@ -230,7 +234,10 @@ function startWebWorker(
     : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   // Bun would wait for it at the end of the process; Deno waits until it ends by itself.
   (worker as { unref?(): void }).unref?.();
-  worker.onmessage = () => ready();
+  worker.onmessage = ({ data }) => {
+    if (data === "left") worker.terminate();
+    else ready();
+  };
   worker.onerror = (event) => {
     event.preventDefault();
     fail(event.message);

@@ -21,7 +21,8 @@ export interface WorkerStart {
 interface WorkerScope {
   onmessage: ((event: MessageEvent<WorkerStart>) => void) | null;
   postMessage(message: unknown): void;
-  close(): void;
+  /** Missing in Bun. */
+  close?(): void;
 }
 
 function work(scope: WorkerScope): void {
@@ -30,7 +31,9 @@ function work(scope: WorkerScope): void {
     scope.postMessage("ready");
     const block = new Int32Array(memories[0]!.buffer, control, CONTROL_BYTES / 4);
     follow(block, arenas, seat);
-    scope.close();
+    // Who cannot end itself is ended.
+    if (scope.close) scope.close();
+    else scope.postMessage("left");
   };
 }
 
