@@ -108,7 +108,12 @@ test("webgpu: whatever is larger than a buffer is cut, and gives the same", { sk
     return [
       await outputOf(on, 6, rows, (out) => on.matmul(out, input, matrix)),
       await outputOf(on, 1, rows, (out) => on.matmul(out, one, matrix)),
-      await outputOf(on, 4, 16, (out) => on.embed(out, matrix, Uint32Array.of(1499, 0, 1024, 1023))),
+      await outputOf(
+        on,
+        4,
+        16,
+        (out) => on.embed(out, matrix, Uint32Array.of(1499, 0, 1024, 1023)),
+      ),
     ];
   });
 
