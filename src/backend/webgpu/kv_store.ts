@@ -261,13 +261,17 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     return Boolean(this.#chunks[index]);
   }
 
-  async readChunk(out: Uint8Array, index: number, tokens: number): Promise<void> {
+  readChunk(out: Uint8Array, index: number, tokens: number): Promise<void> {
     const chunk = this.#chunks[index];
     if (!chunk) {
       throw new RangeError(
         `Cannot read a chunk: it must be one of the ${this.#chunks.length} reserved and not forgotten, got ${index}`,
       );
     }
+    return this.#readChunk(out, chunk, tokens);
+  }
+
+  async #readChunk(out: Uint8Array, chunk: Chunk, tokens: number): Promise<void> {
     const { device } = this.owner;
     const { keys, values } = sizesOf(this);
     const whole = device.allocate(this.chunkBytes, "a chunk that is to be read");
