@@ -157,19 +157,19 @@ for (const { label, open } of backends) {
         append(backend, store, layer, 0, uniform(layer, numbers), uniform(layer + 2, numbers), 40);
       }
       const channels = new Uint8Array(store.channelBytes);
-      store.readChannels(channels);
+      await store.readChannels(channels);
       other.writeChannels(channels);
       const rows = [16, 16, 5]; // three of the last chunk's eight are left out
       const copy = new Uint8Array(store.chunkBytes);
-      rows.forEach((count, chunk) => {
+      for (const [chunk, count] of rows.entries()) {
         const bytes = new Uint8Array(store.chunkBytes).fill(0xaa);
         equal(store.hasChunk(chunk), true);
-        store.readChunk(bytes, chunk, count);
+        await store.readChunk(bytes, chunk, count);
         other.reserve(16 * chunk + count);
         other.writeChunk(chunk, count, bytes);
-        other.readChunk(copy, chunk, 16);
+        await other.readChunk(copy, chunk, 16);
         deepEqual(copy, bytes);
-      });
+      }
       equal(store.hasChunk(3), false);
       throws(() => store.readChunk(copy, 3, 1), /must be one of/);
       throws(() => other.writeChunk(3, 1, copy), /must be one of/);

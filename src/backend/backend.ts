@@ -232,7 +232,7 @@ export interface Backend extends Disposable {
   /**
    * An empty store.
    *
-   * @throws {TypeError} If the backend cannot spill or forget, or has no ceiling: the reference.
+   * @throws {TypeError} If the backend cannot spill (webgpu), or cannot forget either and has no ceiling: the reference.
    */
   kvStore(shape: AttentionShape, options?: KvStoreOptions): KvStore;
 

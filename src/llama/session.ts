@@ -312,9 +312,12 @@ export class Session implements Disposable {
     return await this.#surviving(async () => {
       await this.#readNewest(options.signal);
       const { backend, llama } = this.#model;
+      const began = performance.now();
       using out = backend.tensor(1, llama.config.vocabSize);
       llama.logits(out, this.#hidden);
-      return await backend.read(out);
+      const logits = await backend.read(out);
+      this.#seconds.generate += (performance.now() - began) / 1000;
+      return logits;
     });
   }
 
@@ -699,7 +702,8 @@ export class Session implements Disposable {
     if (wantsHidden) backend.copy(this.#hidden, backend.rows(hidden, end - start - 1, end - start));
     this.#hiddenIsNewest = wantsHidden;
     this.#readTokens += end - start;
-    await backend.sync();
+    // Whoever wanted the output reads it, which waits: on a GPU waiting twice takes twice as long.
+    if (!wantsHidden || isAgain) await backend.sync();
 
     this.#history.push({ end, phase });
     const step = this.#steps++;

@@ -15,12 +15,12 @@ import type {
 } from "../backend.ts";
 import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
+import { assertKept, forgottenRanges, withoutForgotten } from "../kv_forgotten.ts";
 import { clearRows, contentBytes } from "../kv_planes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import { centreChannels } from "./kv_channels.ts";
 import { type Block, type Chunk, type ChunkHolder, ChunkPool } from "./kv_chunks.ts";
-import { assertKept, forgottenRanges, withoutForgotten } from "./kv_forgotten.ts";
 import { readContents, writeContents } from "./kv_contents.ts";
 import type { Machine } from "./machine.ts";
 import type { Frame } from "./memory.ts";

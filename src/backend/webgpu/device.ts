@@ -79,8 +79,9 @@ export class Device {
     this.#gpu = gpu;
     this.label = label;
     const { maxStorageBufferBindingSize, maxBufferSize } = gpu.limits;
+    // Whole words, of which offsets are: some devices say one byte less than a power of two.
     this.bindingBytes = internals.bindingBytes ??
-      Math.min(maxStorageBufferBindingSize!, maxBufferSize!);
+      Math.floor(Math.min(maxStorageBufferBindingSize!, maxBufferSize!) / 256) * 256;
     this.#pipelines = new Pipelines(gpu, { exactHalves: false });
     this.#slots = this.#create(MAX_RUNS * SLOT_BYTES, USAGE.uniform | USAGE.copyTarget);
     this.#uploads = this.#create(

@@ -16,6 +16,7 @@ import type {
 } from "../backend.ts";
 import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
+import { assertKept, forgottenRanges } from "../kv_forgotten.ts";
 import { clearRows, contentBytes, sizesOf } from "../kv_planes.ts";
 import type { DeviceBuffer } from "./device.ts";
 import { type Chunk, type ChunkHolder, ChunkSlabs, type LayerSlab } from "./kv_slabs.ts";
@@ -112,15 +113,7 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   }
 
   get forgotten(): readonly TokenRange[] {
-    const ranges: { readonly start: number; end: number }[] = [];
-    this.#chunks.forEach((chunk, i) => {
-      if (chunk !== null) return;
-      const start = i * this.chunkSize;
-      const last = ranges.at(-1);
-      if (last?.end === start) last.end += this.chunkSize;
-      else ranges.push({ start, end: start + this.chunkSize });
-    });
-    return ranges;
+    return this.#forgottenChunks === 0 ? [] : forgottenRanges(this.#chunks, this.chunkSize);
   }
 
   /** Whether tokens are missing. */
@@ -268,13 +261,17 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     return Boolean(this.#chunks[index]);
   }
 
-  async readChunk(out: Uint8Array, index: number, tokens: number): Promise<void> {
+  readChunk(out: Uint8Array, index: number, tokens: number): Promise<void> {
     const chunk = this.#chunks[index];
     if (!chunk) {
       throw new RangeError(
         `Cannot read a chunk: it must be one of the ${this.#chunks.length} reserved and not forgotten, got ${index}`,
       );
     }
+    return this.#readChunk(out, chunk, tokens);
+  }
+
+  async #readChunk(out: Uint8Array, chunk: Chunk, tokens: number): Promise<void> {
     const { device } = this.owner;
     const { keys, values } = sizesOf(this);
     const whole = device.allocate(this.chunkBytes, "a chunk that is to be read");
@@ -398,12 +395,7 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   /** @throws {RangeError} If tokens that every call reads were forgotten. */
   checkKept(verb: string, start: number, end: number): void {
     if (this.#forgottenChunks === 0) return;
-    for (let t = start; t < end; t += this.chunkSize - t % this.chunkSize) {
-      if (this.#chunks[Math.floor(t / this.chunkSize)] !== null) continue;
-      throw new RangeError(
-        `Cannot ${verb}: tokens [${start}, ${end}) must be there, but token ${t} was forgotten`,
-      );
-    }
+    assertKept(verb, start, end, this.#chunks, this.chunkSize);
   }
 
   [Symbol.dispose](): void {

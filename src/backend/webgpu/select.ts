@@ -21,6 +21,9 @@ import type { WebGpuTensor } from "./tensor.ts";
 /** Scores of a tile of keys, at most: 32 MiB. */
 const TILE_SCORES = 1 << 23;
 
+/** Keys of a tile, at most: 64 of them are a workgroup, of which there may be 65,535. */
+const TILE_KEYS = 1 << 21;
+
 /** Selected tokens on the device: u32[lists][stride], how many and which, ascending. */
 export class WebGpuSelection implements Selection {
   readonly buffer: DeviceBuffer | null;
@@ -216,6 +219,7 @@ function pick(
   // Whole runs of the block-max selector.
   const stride = Math.min(
     Math.ceil(middle / BLOCK_SIZE),
+    TILE_KEYS / BLOCK_SIZE,
     Math.max(1, Math.floor(budget / all / BLOCK_SIZE)),
   ) * BLOCK_SIZE;
   const isExact = selector === "exact";

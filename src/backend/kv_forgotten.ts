@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TokenRange } from "../backend.ts";
+import type { TokenRange } from "./backend.ts";
 
 /** A store's chunks, null where they were forgotten. */
 type Chunks = readonly (object | null)[];
