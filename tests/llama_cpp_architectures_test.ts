@@ -89,7 +89,7 @@ test("llama.cpp expects the same of every architecture in a few formats each, ne
         ok(found.mean < mostDivergence(format), what);
         equal(found.sameOfClear, found.clear, what);
         // Random weights of a large spread leave few.
-      ok(found.clear >= 10, what);
+        ok(found.clear >= 10, what);
       }
     }
   } finally {
