@@ -652,7 +652,7 @@ export class Session implements Disposable {
 
   /** Reads everything again with the same model on another machine, in the same steps. */
   async #moveTo(model: SessionModel, why: DeviceLostError): Promise<void> {
-    const { steps } = this.#history;
+    const steps = this.#history.steps();
     this.#free();
     this.#model = model;
     const { cache, spill } = openCache(model, this.#options, this.scope);

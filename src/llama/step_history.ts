@@ -13,43 +13,65 @@ export interface ReadStep {
   readonly phase: StepPhase;
 }
 
+/** Steps of one size and phase, one after the other: a text of any length is one of them. */
+interface Run {
+  readonly start: number;
+  end: number;
+  readonly size: number;
+  readonly phase: StepPhase;
+}
+
 /** The steps of a sequence, ascending. */
 export class StepHistory {
-  #steps: ReadStep[] = [];
+  #runs: Run[] = [];
 
-  /** All of them. */
-  get steps(): readonly ReadStep[] {
-    return this.#steps;
+  /** Tokens that were read. */
+  get length(): number {
+    return this.#runs.at(-1)?.end ?? 0;
+  }
+
+  /** All of them, as they are now. */
+  steps(): ReadStep[] {
+    return this.#runs.flatMap(({ start, end, size, phase }) =>
+      Array.from({ length: (end - start) / size }, (_, i) => ({
+        end: start + (i + 1) * size,
+        phase,
+      }))
+    );
   }
 
   /** Adds a step that was read. */
-  push(step: ReadStep): void {
-    this.#steps.push(step);
+  push({ end, phase }: ReadStep): void {
+    const start = this.length;
+    const last = this.#runs.at(-1);
+    if (last?.phase === phase && last.size === end - start) last.end = end;
+    else this.#runs.push({ start, end, size: end - start, phase });
   }
 
   /** Steps of `stepSize`, for a sequence of which nobody knows how it was read. */
   assume(length: number, stepSize: number): void {
-    this.#steps = [];
-    for (let start = 0; start < length; start += stepSize) {
-      this.#steps.push({ end: Math.min(length, start + stepSize), phase: "read" });
+    this.#runs = [];
+    for (let end = 0; end < length;) {
+      end = Math.min(length, end + stepSize);
+      this.push({ end, phase: "read" });
     }
   }
 
   /** Forgets what is behind `length`; a step that it cuts stays as far as that. */
   truncate(length: number): void {
-    const first = this.#steps.findIndex(({ end }) => end > length);
-    if (first < 0) return;
-    const cut = this.#steps[first]!;
-    this.#steps.length = first;
-    if ((this.#steps.at(-1)?.end ?? 0) < length) {
-      this.#steps.push({ end: length, phase: cut.phase });
+    while (this.length > length) {
+      const { start, end, size, phase } = this.#runs.pop()!;
+      if (start >= length) continue;
+      const whole = Math.min(end, start + Math.floor((length - start) / size) * size);
+      if (whole > start) this.#runs.push({ start, end: whole, size, phase });
+      if (whole < length) this.push({ end: length, phase });
     }
   }
 
   /** The same history, to go on by itself. */
   fork(): StepHistory {
     const fork = new StepHistory();
-    fork.#steps = this.#steps.slice();
+    fork.#runs = this.#runs.map((run) => ({ ...run }));
     return fork;
   }
 }
