@@ -88,7 +88,7 @@ const PARTS: readonly Part[] = [
       "to show what it cannot do.",
     commands: [
       ruler(20, "--lengths", short ? "2K" : "4K"),
-      ruler(10, "--tasks", RULER_KNOWN, "--lengths", short ? "4K" : "16K,64K"),
+      ruler(10, "--tasks", RULER_KNOWN, "--lengths", short ? "4K" : "16K"),
       ruler(10, "--tasks", RULER_KNOWN, "--lengths", short ? "2K" : "4K", ...BASELINES),
     ],
   },
@@ -102,7 +102,7 @@ const PARTS: readonly Part[] = [
       "selects in every step.",
     commands: [
       perplexity(
-        short ? "256,4K" : "256,4K,16K,64K,256K,1M",
+        short ? "256,4K" : "256,4K,16K,64K,256K",
         "reattention,window,full,dynamic-ntk",
       ),
       ...short ? [] : [perplexity("256,4K,16K", "reattention:always")],

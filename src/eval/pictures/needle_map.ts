@@ -26,7 +26,7 @@ export function needleMap(grid: NeedleGrid): object {
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     title: {
-      text: "Needle in a haystack: what is found, by length and depth",
+      text: "What is found, by length and depth",
       subtitle: [
         `${tasks.length === 1 ? `${tasks[0]}; ` : ""}a cell is the mean score of ` +
         `${rangeLabel(cases)} ${Math.max(...cases) === 1 ? "case" : "cases"}, in percent` +
