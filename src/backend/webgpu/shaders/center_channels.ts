@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
       lost = (next - spread) - y;
       spread = next;
     }
-    channels[to + p.width + d] = spread; // for now
+    channels[to + p.width + d] = spread; // until all are known, below
     squares += spread;
   }
   sums[lane] = squares;
