@@ -88,7 +88,7 @@ const PARTS: readonly Part[] = [
       "to show what it cannot do.",
     commands: [
       ruler(20, "--lengths", short ? "2K" : "4K"),
-      ruler(10, "--tasks", RULER_KNOWN, "--lengths", short ? "4K" : "16K"),
+      ruler(10, "--tasks", RULER_KNOWN, "--lengths", short ? "4K" : "16K,64K"),
       ruler(10, "--tasks", RULER_KNOWN, "--lengths", short ? "2K" : "4K", ...BASELINES),
     ],
   },
@@ -101,11 +101,12 @@ const PARTS: readonly Part[] = [
       }. \`reattention\` reads up to there by global and local tokens and selects for these; \`:always\` ` +
       "selects in every step.",
     commands: [
+      // A place in the text depends on how much of it is read: what is compared is in one command.
       perplexity(
-        short ? "256,4K" : "256,4K,16K,64K,256K",
-        "reattention,window,full,dynamic-ntk",
+        short ? "256,4K" : "256,4K,16K",
+        "reattention,reattention:always,window,full,dynamic-ntk",
       ),
-      ...short ? [] : [perplexity("256,4K,16K", "reattention:always")],
+      ...short ? [] : [perplexity("64K,256K,1M", "reattention,window")],
     ],
   },
 ];
