@@ -99,7 +99,7 @@ const PARTS: readonly Part[] = [
       `Of the ${short ? 256 : 4096} tokens at each position of ${
         text === undefined ? "generated prose" : text.replace(/^.*[/\\]/, "")
       }. \`reattention\` reads up to there by global and local tokens and selects for these; \`:always\` ` +
-      "selects in every step.",
+      "selects in every step. Positions from 64K on are of another stretch of it than those before.",
     commands: [
       // A place in the text depends on how much of it is read: what is compared is in one command.
       perplexity(
