@@ -22,6 +22,7 @@ const common = [
   "src/backend/checks.ts",
   "src/backend/key_channels.ts",
   "src/backend/kv_bytes.ts",
+  "src/backend/kv_checks.ts",
   "src/backend/kv_forgotten.ts",
   "src/backend/kv_planes.ts",
 ];

@@ -15,6 +15,7 @@ import type {
 } from "../backend.ts";
 import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
+import { assertAppendable, assertLastChunk, assertLength, middleChunks } from "../kv_checks.ts";
 import { assertKept, forgottenRanges, withoutForgotten } from "../kv_forgotten.ts";
 import { clearRows, contentBytes } from "../kv_planes.ts";
 import { type Arenas, lend } from "./arenas.ts";
@@ -140,7 +141,7 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   }
 
   reserve(length: number, spare = 0): void {
-    this.#check("reserve", length, Infinity);
+    assertLength("reserve", length, Infinity);
     const numChunks = Math.ceil(length / this.chunkSize);
     const spareChunks = Math.ceil((length + spare) / this.chunkSize) - numChunks;
     // The last chunk may be one that a fork reads, or be in the spill file: it is copied, not written.
@@ -173,8 +174,8 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   }
 
   truncate(length: number): void {
-    this.#check("truncate", length, Infinity);
-    this.#checkLast("truncate", length);
+    assertLength("truncate", length, Infinity);
+    assertLastChunk("truncate", length, this.#chunks, this.chunkSize);
     this.#length = Math.min(this.#length, length);
     for (const chunk of this.#chunks.splice(Math.ceil(length / this.chunkSize))) {
       if (chunk === null) this.#forgottenChunks--;
@@ -183,8 +184,8 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   }
 
   fork(length: number, keep: KeptEnds = this.#keep): WasmKvStore {
-    this.#check("fork", length, this.#chunks.length * this.chunkSize);
-    this.#checkLast("fork", length);
+    assertLength("fork", length, this.#chunks.length * this.chunkSize);
+    assertLastChunk("fork", length, this.#chunks, this.chunkSize);
     checkKept("fork", keep);
     const { format, chunkSize, shape } = this;
     const forget = this.#forgets ? "oldest" : undefined;
@@ -259,7 +260,7 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   }
 
   admit(length: number): void {
-    this.#check("admit", length, Infinity);
+    assertLength("admit", length, Infinity);
     const { chunkSize } = this;
     const missing = Math.ceil(length / chunkSize) - this.#chunks.length;
     // As it will be when the last of them is reserved.
@@ -390,32 +391,13 @@ export class WasmKvStore implements KvStore, ChunkHolder {
    * @throws {RangeError} If they were not reserved.
    */
   #extend(layer: number, start: number, end: number): void {
-    const room = this.#chunks.length * this.chunkSize;
-    if (!(layer >= 0 && layer < this.shape.numLayers) || !(start >= 0) || end > room) {
-      throw new RangeError(
-        `Cannot append: the layer must be below ${this.shape.numLayers} and the tokens within the ` +
-          `${room} reserved, got layer ${layer}, tokens [${start}, ${end})`,
-      );
-    }
-    for (let i = Math.floor(start / this.chunkSize); i * this.chunkSize < end; i++) {
-      const chunk = this.#chunks[i]!;
-      if (chunk === null || chunk.owners > 1 || chunk.slot >= 0) {
-        throw new RangeError(
-          `Cannot append: tokens [${start}, ${end}) must be reserved after the last truncation, ` +
-            `since a fork still reads them, or they were spilled or forgotten`,
-        );
-      }
-    }
-    this.#length = Math.max(this.#length, end);
-  }
-
-  #check(verb: string, length: number, most: number): void {
-    if (Number.isSafeInteger(length) && length >= 0 && length <= most) return;
-    throw new RangeError(
-      `Cannot ${verb}: the length must be a count of tokens${
-        most === Infinity ? "" : `, at most the ${most} reserved`
-      }, got ${length}`,
+    const { chunkSize, shape: { numLayers } } = this;
+    assertAppendable(
+      { layer, numLayers, start, end, chunkSize },
+      this.#chunks,
+      ({ owners, slot }) => owners === 1 && slot < 0,
     );
+    this.#length = Math.max(this.#length, end);
   }
 
   /** What a layer's channels are, of all KV heads. */
@@ -423,22 +405,9 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     return this.shape.numKvHeads * this.quads * 48;
   }
 
-  /** @throws {RangeError} If the partial chunk at the end of `length` tokens was forgotten. */
-  #checkLast(verb: string, length: number): void {
-    const { chunkSize } = this;
-    if (length % chunkSize === 0 || this.#chunks[Math.floor(length / chunkSize)] !== null) return;
-    const start = length - length % chunkSize;
-    throw new RangeError(
-      `Cannot ${verb}: the length must not be among forgotten tokens, got ${length} with tokens ` +
-        `[${start}, ${start + chunkSize}) forgotten`,
-    );
-  }
-
   /** The chunks between the ends that stay. */
   #middle(length = this.#length): readonly [start: number, end: number] {
-    const { first, last } = this.#keep;
-    const start = Math.ceil(first / this.chunkSize);
-    return [start, Math.floor((length - Math.min(length, last)) / this.chunkSize)];
+    return middleChunks(length, this.#keep, this.chunkSize);
   }
 
   /** Whether there is room for so many bytes, or could be. */

@@ -16,6 +16,7 @@ import type {
 } from "../backend.ts";
 import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
+import { assertAppendable, assertLastChunk, assertLength, middleChunks } from "../kv_checks.ts";
 import { assertKept, forgottenRanges } from "../kv_forgotten.ts";
 import { clearRows, contentBytes, sizesOf } from "../kv_planes.ts";
 import type { DeviceBuffer } from "./device.ts";
@@ -177,7 +178,7 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
 
   reserve(length: number, spare = 0): void {
     this.owner.device.check();
-    this.#check("reserve", length, Infinity);
+    assertLength("reserve", length, Infinity);
     const numChunks = Math.ceil(length / this.chunkSize);
     const spareChunks = Math.ceil((length + spare) / this.chunkSize) - numChunks;
     // The last chunk may be one that a fork reads: it is copied, not written.
@@ -213,8 +214,8 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   }
 
   truncate(length: number): void {
-    this.#check("truncate", length, Infinity);
-    this.#checkLast("truncate", length);
+    assertLength("truncate", length, Infinity);
+    assertLastChunk("truncate", length, this.#chunks, this.chunkSize);
     this.#length = Math.min(this.#length, length);
     for (const chunk of this.#chunks.splice(Math.ceil(length / this.chunkSize))) {
       if (chunk === null) this.#forgottenChunks--;
@@ -224,8 +225,8 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   }
 
   fork(length: number, keep: KeptEnds = this.#keep): WebGpuKvStore {
-    this.#check("fork", length, this.#chunks.length * this.chunkSize);
-    this.#checkLast("fork", length);
+    assertLength("fork", length, this.#chunks.length * this.chunkSize);
+    assertLastChunk("fork", length, this.#chunks, this.chunkSize);
     checkKept("fork", keep);
     const { format, chunkSize, shape, owner } = this;
     const forget = this.#forgets ? "oldest" : undefined;
@@ -317,7 +318,7 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   }
 
   admit(length: number): void {
-    this.#check("admit", length, Infinity);
+    assertLength("admit", length, Infinity);
     const { chunkSize } = this;
     const missing = Math.ceil(length / chunkSize) - this.#chunks.length;
     // As it will be when the last of them is reserved.
@@ -420,50 +421,18 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
    * @throws {RangeError} If they were not reserved.
    */
   #extend(layer: number, start: number, end: number): void {
-    const room = this.#chunks.length * this.chunkSize;
-    if (!(layer >= 0 && layer < this.shape.numLayers) || !(start >= 0) || end > room) {
-      throw new RangeError(
-        `Cannot append: the layer must be below ${this.shape.numLayers} and the tokens within the ` +
-          `${room} reserved, got layer ${layer}, tokens [${start}, ${end})`,
-      );
-    }
-    for (let i = Math.floor(start / this.chunkSize); i * this.chunkSize < end; i++) {
-      const chunk = this.#chunks[i]!;
-      if (chunk === null || chunk.owners > 1) {
-        throw new RangeError(
-          `Cannot append: tokens [${start}, ${end}) must be reserved after the last truncation, ` +
-            "since a fork still reads them, or they were forgotten",
-        );
-      }
-    }
+    const { chunkSize, shape: { numLayers } } = this;
+    assertAppendable(
+      { layer, numLayers, start, end, chunkSize },
+      this.#chunks,
+      ({ owners }) => owners === 1,
+    );
     this.#length = Math.max(this.#length, end);
-  }
-
-  #check(verb: string, length: number, most: number): void {
-    if (Number.isSafeInteger(length) && length >= 0 && length <= most) return;
-    throw new RangeError(
-      `Cannot ${verb}: the length must be a count of tokens${
-        most === Infinity ? "" : `, at most the ${most} reserved`
-      }, got ${length}`,
-    );
-  }
-
-  /** @throws {RangeError} If the partial chunk at the end of `length` tokens was forgotten. */
-  #checkLast(verb: string, length: number): void {
-    const { chunkSize } = this;
-    if (length % chunkSize === 0 || this.#chunks[Math.floor(length / chunkSize)] !== null) return;
-    const start = length - length % chunkSize;
-    throw new RangeError(
-      `Cannot ${verb}: the length must not be among forgotten tokens, got ${length} with tokens ` +
-        `[${start}, ${start + chunkSize}) forgotten`,
-    );
   }
 
   /** The chunks between the ends that stay. */
   #middle(length = this.#length): readonly [start: number, end: number] {
-    const { first, last } = this.#keep;
-    const start = Math.ceil(first / this.chunkSize);
-    return [start, Math.floor((length - Math.min(length, last)) / this.chunkSize)];
+    return middleChunks(length, this.#keep, this.chunkSize);
   }
 
   /** Whether there is room for so many bytes, or could be. */
