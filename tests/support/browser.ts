@@ -105,8 +105,7 @@ export async function visit<Facts>(
     if (child !== null) await end(child);
     server.close();
     server.closeAllConnections();
-    // Its helpers end a little later, and write until then.
-    await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    await removeLater(profile);
   }
 }
 
@@ -164,6 +163,21 @@ async function readBody(request: IncomingMessage): Promise<string> {
   let body = "";
   for await (const chunk of request.setEncoding("utf8")) body += chunk;
   return body;
+}
+
+/**
+ * Removes a browser's folder: its helpers end a little later than it and write until then, which fails
+ * a removal. Deno 2.9 does not heed `maxRetries`.
+ */
+async function removeLater(folder: string): Promise<void> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await rm(folder, { recursive: true, force: true });
+    } catch (error) {
+      if (tries === 100) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
 }
 
 async function end(child: ChildProcess): Promise<void> {
