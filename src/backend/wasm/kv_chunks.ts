@@ -59,6 +59,8 @@ export class ChunkPool {
   readonly #ceiling: number;
   readonly #spill: SpillFile | null;
   readonly #freeSlots: number[] = [];
+  /** What goes to the spill file and comes back, because files do not take memory that threads share. */
+  #passing: Uint8Array = new Uint8Array(0);
   #slots = 0;
   #residentBytes = 0;
 
@@ -211,8 +213,8 @@ export class ChunkPool {
     try {
       this.homes.forEach(({ memory }, layer) => {
         const { values } = chunk.blocks[layer]!;
-        // A copy, because files do not take memory that threads share.
-        const bytes = memory.u8.slice(values, values + this.#valueBytes);
+        const bytes = this.#pass(this.#valueBytes);
+        bytes.set(memory.u8.subarray(values, values + bytes.length));
         this.#spill!.write(this.#offset(slot, layer), bytes);
       });
     } catch (cause) {
@@ -239,9 +241,18 @@ export class ChunkPool {
 
   /** Reads some bytes of a layer's spilled values to a pointer in the layer's arena. */
   readValues(chunk: Chunk, layer: number, from: number, ptr: number, bytes: number): void {
-    const target = new Uint8Array(bytes);
+    const target = this.#pass(bytes);
     this.readSpilled(chunk, layer, target, from);
     this.homes[layer]!.memory.u8.set(target, ptr);
+  }
+
+  /**
+   * Room for bytes that pass, the same each time: beside gigabytes of cache an engine takes each new buffer
+   * for a reason to collect everything.
+   */
+  #pass(bytes: number): Uint8Array {
+    if (this.#passing.length < bytes) this.#passing = new Uint8Array(bytes);
+    return this.#passing.subarray(0, bytes);
   }
 
   #holdersOf(index: number, chunk: Chunk): ChunkHolder[] {

@@ -54,6 +54,9 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   readonly #forgets: boolean;
   readonly #keep: KeptEnds;
   #forgottenChunks = 0;
+  /** Chunks between the ends before these have no values in memory, or are forgotten: nobody looks there again. */
+  #spilledTo = 0;
+  #forgottenTo = 0;
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
   #disposed = false;
@@ -162,6 +165,7 @@ export class WasmKvStore implements KvStore, ChunkHolder {
         this.#pool.copy(copy, shared);
         this.#pool.release(shared);
         this.#chunks[writable] = copy;
+        this.#rewind(writable);
       }
       while (this.#chunks.length < numChunks) {
         this.#chunks.push(this.#obtain(spareChunks) ?? refuse());
@@ -181,6 +185,7 @@ export class WasmKvStore implements KvStore, ChunkHolder {
       if (chunk === null) this.#forgottenChunks--;
       else this.#pool.release(chunk);
     }
+    this.#rewind(this.#chunks.length);
   }
 
   fork(length: number, keep: KeptEnds = this.#keep): WasmKvStore {
@@ -414,8 +419,9 @@ export class WasmKvStore implements KvStore, ChunkHolder {
   #canYield(bytes: number): boolean {
     let room = this.#pool.roomBytes;
     if (room >= bytes) return true;
-    const [start, end] = this.#middle();
-    for (let i = start; i < end && room < bytes; i++) {
+    const end = this.#middle()[1];
+    const first = this.#forgets ? this.#firstKept() : this.#firstResident();
+    for (let i = first; i < end && room < bytes; i++) {
       const chunk = this.#chunks[i];
       if (!chunk) continue;
       if (this.#forgets && this.#pool.canForget(i, chunk)) room += this.#pool.bytesOf(chunk);
@@ -442,20 +448,42 @@ export class WasmKvStore implements KvStore, ChunkHolder {
 
   /** Spills the oldest values; if all are, forgets the oldest tokens. False if nothing more can go. */
   #shrink(): boolean {
-    const [start, end] = this.#middle();
-    for (let i = start; i < end && this.#pool.spills; i++) {
-      const chunk = this.#chunks[i];
-      if (!chunk || chunk.slot >= 0) continue;
-      this.#pool.spill(chunk);
-      return true;
+    const end = this.#middle()[1];
+    if (this.#pool.spills) {
+      const oldest = this.#firstResident();
+      if (oldest < end) {
+        this.#pool.spill(this.#chunks[oldest]!);
+        return true;
+      }
     }
-    for (let i = start; i < end && this.#forgets; i++) {
+    if (!this.#forgets) return false;
+    for (let i = this.#firstKept(); i < end; i++) {
       const chunk = this.#chunks[i];
       if (!chunk || !this.#pool.canForget(i, chunk)) continue;
       this.#pool.forget(i, chunk);
       return true;
     }
     return false;
+  }
+
+  /** The first chunk after those that stay whose values are in memory. Looked for from where it was last. */
+  #firstResident(): number {
+    let i = Math.max(this.#spilledTo, this.#middle()[0]);
+    for (; i < this.#chunks.length; i++) if ((this.#chunks[i]?.slot ?? 0) < 0) break;
+    return this.#spilledTo = i;
+  }
+
+  /** The first chunk after those that stay that was not forgotten. */
+  #firstKept(): number {
+    let i = Math.max(this.#forgottenTo, this.#middle()[0]);
+    while (i < this.#chunks.length && this.#chunks[i] === null) i++;
+    return this.#forgottenTo = i;
+  }
+
+  /** Chunks from here on are others than they were. */
+  #rewind(chunk: number): void {
+    this.#spilledTo = Math.min(this.#spilledTo, chunk);
+    this.#forgottenTo = Math.min(this.#forgottenTo, chunk);
   }
 
   #freeLayouts(): void {
