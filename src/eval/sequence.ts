@@ -5,6 +5,7 @@
  * @module
  */
 
+import { breathe } from "../llama/breath.ts";
 import type { Model } from "../llama/load.ts";
 import { argmax } from "../llama/sampler.ts";
 import { openCache } from "../llama/session_memory.ts";
@@ -23,11 +24,6 @@ export interface ReadOptions {
 
 /** What a cache may hold, as for sessions. */
 export type CacheOptions = Pick<SessionOptions, "kvFormat" | "cacheBytes" | "spill" | "forget">;
-
-/** Milliseconds of work after which timers and signals get a turn. */
-const BREATH_MILLISECONDS = 30;
-
-let lastBreath = 0;
 
 /** An empty cache, and what goes with it. */
 export function openSequence(
@@ -152,12 +148,4 @@ function step(
   wantsHidden = false,
 ): ReturnType<Model["llama"]["forward"]> {
   return llama.forward(tokens, cache, { scope, selects, selectLayers, wantsHidden, rope });
-}
-
-/** Gives timers and signals a turn now and then: steps follow one another without waiting. */
-async function breathe(signal?: AbortSignal): Promise<void> {
-  if (performance.now() - lastBreath < BREATH_MILLISECONDS) return;
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  lastBreath = performance.now();
-  signal?.throwIfAborted();
 }
