@@ -17,6 +17,7 @@ import { type Chat, QUESTION_SEPARATOR } from "./chat.ts";
 import type { Identified } from "./identity.ts";
 import type { Llama } from "./llama.ts";
 import { completeQuestion, type Profile } from "./profile.ts";
+import { nextToken } from "./next_token.ts";
 import { createSampler } from "./sampler.ts";
 import { resolveSelectLayers } from "./select_layers.ts";
 import { type StepPhase, toSpans } from "./selection_record.ts";
@@ -308,17 +309,7 @@ export class Session implements Disposable {
    * @throws {RangeError} If nothing has been read.
    */
   async logits(options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array> {
-    this.#assertNotWriting("compute logits");
-    return await this.#surviving(async () => {
-      await this.#readNewest(options.signal);
-      const { backend, llama } = this.#model;
-      const began = performance.now();
-      using out = backend.tensor(1, llama.config.vocabSize);
-      llama.logits(out, this.#hidden);
-      const logits = await backend.read(out);
-      this.#seconds.generate += (performance.now() - began) / 1000;
-      return logits;
-    });
+    return await this.#expect(options.signal, (backend, logits) => backend.read(logits));
   }
 
   /**
@@ -331,11 +322,14 @@ export class Session implements Disposable {
     if (!(maxTokens >= 0)) {
       throw new RangeError(`Cannot generate: maxTokens must be 0 or more, got ${maxTokens}`);
     }
-    const sample = createSampler(options);
+    const sampler = createSampler(options);
     const ends = new Set([...this.#model.endTokens, ...stopTokens]);
     for (let i = 0; i < maxTokens; i++) {
       signal?.throwIfAborted();
-      const token = sample(await this.logits({ signal }));
+      const token = await this.#expect(
+        signal,
+        (backend, logits) => nextToken(backend, logits, sampler),
+      );
       if (ends.has(token)) return;
       this.#log.append([token], null);
       this.#generatedTokens++;
@@ -610,6 +604,24 @@ export class Session implements Disposable {
       this.truncate(start);
       throw error;
     }
+  }
+
+  /** What is made of the logits f32[1, vocabSize] of what the model expects next. */
+  async #expect<T>(
+    signal: AbortSignal | undefined,
+    use: (backend: Backend, logits: Tensor) => Promise<T>,
+  ): Promise<T> {
+    this.#assertNotWriting("compute logits");
+    return await this.#surviving(async () => {
+      await this.#readNewest(signal);
+      const { backend, llama } = this.#model;
+      const began = performance.now();
+      using logits = backend.tensor(1, llama.config.vocabSize);
+      llama.logits(logits, this.#hidden);
+      const used = await use(backend, logits);
+      this.#seconds.generate += (performance.now() - began) / 1000;
+      return used;
+    });
   }
 
   /** Reads what is pending, the last token alone, and keeps that one's output. */
