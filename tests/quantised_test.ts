@@ -14,7 +14,8 @@ import { KvCache } from "../src/reattention/kv_cache.ts";
 import { createRope } from "../src/reattention/rope.ts";
 import { FULL_ATTENTION } from "../src/reattention/scope.ts";
 import { hasRelaxedSimd } from "../wasm/loader.ts";
-import { backends, reference } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
+import { reference } from "./support/processors.ts";
 import { tensorOf, weightSource } from "./support/handles.ts";
 import { assertNear, outputOf, u } from "./support/outputs.ts";
 import {

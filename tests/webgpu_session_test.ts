@@ -10,7 +10,7 @@ import { writeHaystack } from "../src/eval/haystack.ts";
 import { fromBytes } from "../src/files/byte_source.ts";
 import { loadModel, type Model } from "../src/llama/load.ts";
 import type { Session } from "../src/llama/session.ts";
-import { gpu } from "./support/backends.ts";
+import { gpu } from "./support/gpu.ts";
 import { savedBytes } from "./support/session_files.ts";
 
 const skip = typeof gpu === "string" && gpu;
