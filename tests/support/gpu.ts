@@ -13,4 +13,5 @@ export const gpu: Device | string = await openDevice({ allowSoftware: true }).ca
 );
 
 if (typeof gpu === "string") console.log(`!! the tests of webgpu were skipped: ${gpu}`);
+// So that the driver's threads are idle when Deno ends the process: Mesa has been seen to fail then.
 else globalThis.addEventListener("unload", () => gpu.destroy());
