@@ -10,7 +10,7 @@ import { loadWeights } from "../src/llama/weights.ts";
 import { KvCache } from "../src/reattention/kv_cache.ts";
 import { createRope } from "../src/reattention/rope.ts";
 import { FULL_ATTENTION } from "../src/reattention/scope.ts";
-import { reference } from "./support/backends.ts";
+import { reference } from "./support/processors.ts";
 import { assertNear } from "./support/outputs.ts";
 import { taken, ways } from "./support/quantised.ts";
 import { missing, readJson, sharedUrl } from "./support/shared.ts";

@@ -6,7 +6,8 @@ import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import { probeByteDots } from "../src/backend/wasm/quantised.ts";
 import { hasRelaxedSimd } from "../wasm/loader.ts";
-import { backends, reference } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
+import { reference } from "./support/processors.ts";
 import { tensorOf, weightSource } from "./support/handles.ts";
 import { assertNear, outputOf, u } from "./support/outputs.ts";
 import {

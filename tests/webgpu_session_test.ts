@@ -10,10 +10,13 @@ import { writeHaystack } from "../src/eval/haystack.ts";
 import { fromBytes } from "../src/files/byte_source.ts";
 import { loadModel, type Model } from "../src/llama/load.ts";
 import type { Session } from "../src/llama/session.ts";
-import { gpu } from "./support/backends.ts";
+import { gpu } from "./support/gpu.ts";
 import { savedBytes } from "./support/session_files.ts";
 
 const skip = typeof gpu === "string" && gpu;
+
+/** In Bun whole processes lose their devices: webgpu_process_test.ts. */
+const long = skip || ("Bun" in globalThis && "Deno's run is enough");
 
 /** Some 1,000 tokens, twice what is read at once, with a fact at a third of them. */
 let story = "";
@@ -53,18 +56,22 @@ test("pocket answers on webgpu as it does on the processor", { skip }, async () 
   equal(await answerOn(model), expected);
 });
 
-test("a session on webgpu goes on from its file as if it had never ended", { skip }, async () => {
-  using model = await loadModel(undefined, { backend: "webgpu", allowSoftware: true });
-  using session = model.session();
-  await read(session, story.slice(0, 3000));
-  using restored = await model.restore(fromBytes(await savedBytes(session), "a file"));
-  equal(restored.length, session.length);
-  deepEqual(await restored.logits(), await session.logits());
-});
+test(
+  "a session on webgpu goes on from its file as if it had never ended",
+  { skip: long },
+  async () => {
+    using model = await loadModel(undefined, { backend: "webgpu", allowSoftware: true });
+    using session = model.session();
+    await read(session, story.slice(0, 3000));
+    using restored = await model.restore(fromBytes(await savedBytes(session), "a file"));
+    equal(restored.length, session.length);
+    deepEqual(await restored.logits(), await session.logits());
+  },
+);
 
 for (const when of ["while it reads", "while it writes"] as const) {
   test(`a session whose device is lost ${when} goes on with the processor's tokens, and says so`, {
-    skip,
+    skip: long,
   }, async () => {
     using processor = await loadModel(undefined, { threads: 1 });
     using expected = processor.session();

@@ -2,7 +2,7 @@
  * What a machine must offer: handles and verbs. The verbs are a layer's sentences, not a tensor
  * library's words, so that a backend can fuse inside each as it likes.
  *
- * Outputs come first; verbs return nothing and take effect in order; only `read` and `sync` wait.
+ * Outputs come first; verbs return nothing and take effect in order; only `read`, `largest` and `sync` wait.
  * Handles are opaque and belong to the backend that made them. Inside one call `out` may be the
  * same tensor as an input only where the verb says so.
  *
@@ -201,6 +201,14 @@ export interface KvStore extends Disposable {
   admit(length: number): void;
 }
 
+/** The greatest numbers of a row. */
+export interface Largest {
+  /** Descending; NaN stands before all numbers, and zeros have no sign. */
+  readonly values: Float32Array;
+  /** Where they are in the row; of equal ones the earlier first. */
+  readonly indices: Uint32Array;
+}
+
 /** What one `select` chose. Read it before the next `select` on the same backend, or never. */
 export interface Selection {
   /**
@@ -240,6 +248,14 @@ export interface Backend extends Disposable {
   write(out: Tensor, values: Float32Array): void;
   /** f32[rows, cols], a copy. */
   read(x: Tensor): Promise<Float32Array>;
+  /**
+   * The `count` greatest numbers of a row, or all where there are fewer: for few of them a GPU need not hand over
+   * the row.
+   *
+   * @throws {TypeError} If `x` has not one row.
+   * @throws {RangeError} If `count` is not at least 1.
+   */
+  largest(x: Tensor, count: number): Promise<Largest>;
   /** Waits until all verbs so far have taken effect. */
   sync(): Promise<void>;
 

@@ -7,7 +7,8 @@
 
 import { breathe } from "../llama/breath.ts";
 import type { Model } from "../llama/load.ts";
-import { argmax } from "../llama/sampler.ts";
+import { nextToken } from "../llama/next_token.ts";
+import { createSampler } from "../llama/sampler.ts";
 import { openCache } from "../llama/session_memory.ts";
 import type { SessionOptions } from "../llama/session_options.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
@@ -24,6 +25,9 @@ export interface ReadOptions {
 
 /** What a cache may hold, as for sessions. */
 export type CacheOptions = Pick<SessionOptions, "kvFormat" | "cacheBytes" | "spill" | "forget">;
+
+/** The likeliest token. */
+const greedy = createSampler();
 
 /** An empty cache, and what goes with it. */
 export function openSequence(
@@ -96,7 +100,7 @@ export async function* writeAnswer(
     signal?.throwIfAborted();
     const hidden = step(model, method, cache, Uint32Array.of(token), selects, true);
     llama.logits(logits, hidden);
-    token = argmax(await backend.read(logits));
+    token = await nextToken(backend, logits, greedy);
     if (model.endTokens.includes(token)) return;
     await breathe(signal);
     yield token;

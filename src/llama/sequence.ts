@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { KvFormat, Tensor } from "../backend/backend.ts";
+import type { Backend, KvFormat, Tensor } from "../backend/backend.ts";
 import { DeviceLostError } from "../errors.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
 import { scopeBound } from "../reattention/scope.ts";
@@ -175,20 +175,23 @@ export class Sequence implements Disposable {
   }
 
   /**
-   * Reads what is pending; what the model expects next, f32[vocabSize], a copy.
+   * Reads what is pending, and uses the logits f32[1, vocabSize] of what the model expects next.
    *
    * @throws {RangeError} If there is no token.
    */
-  async logits(signal?: AbortSignal): Promise<Float32Array> {
+  async expect<T>(
+    use: (backend: Backend, logits: Tensor) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
     return await this.#surviving(async () => {
       await this.#readNewest(signal);
       const { backend, llama } = this.#model;
       const began = performance.now();
-      using out = backend.tensor(1, llama.config.vocabSize);
-      llama.logits(out, this.#hidden);
-      const logits = await backend.read(out);
+      using logits = backend.tensor(1, llama.config.vocabSize);
+      llama.logits(logits, this.#hidden);
+      const used = await use(backend, logits);
       this.#seconds.generate += (performance.now() - began) / 1000;
-      return logits;
+      return used;
     });
   }
 

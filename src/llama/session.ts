@@ -12,6 +12,7 @@ import { TokenEncoder } from "../text/token_encoder.ts";
 import type { EncodedTokens } from "../text/token_places.ts";
 import type { Chat } from "./chat.ts";
 import { completeQuestion } from "./profile.ts";
+import { nextToken } from "./next_token.ts";
 import { createSampler } from "./sampler.ts";
 import { Sequence } from "./sequence.ts";
 import { openSession, type RestoreSource, saveSession, type SaveTarget } from "./session_file.ts";
@@ -214,7 +215,7 @@ export class Session implements Disposable {
    */
   async logits(options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array> {
     this.#assertNotWriting("compute logits");
-    return await this.#sequence.logits(options.signal);
+    return await this.#sequence.expect((backend, logits) => backend.read(logits), options.signal);
   }
 
   /**
@@ -227,11 +228,15 @@ export class Session implements Disposable {
     if (!(maxTokens >= 0)) {
       throw new RangeError(`Cannot generate: maxTokens must be 0 or more, got ${maxTokens}`);
     }
-    const sample = createSampler(options);
+    const sampler = createSampler(options);
     const ends = new Set([...this.#model.endTokens, ...stopTokens]);
     for (let i = 0; i < maxTokens; i++) {
       signal?.throwIfAborted();
-      const token = sample(await this.logits({ signal }));
+      this.#assertNotWriting("compute logits");
+      const token = await this.#sequence.expect(
+        (backend, logits) => nextToken(backend, logits, sampler),
+        signal,
+      );
       if (ends.has(token)) return;
       this.#sequence.log.append([token], null);
       this.#generatedTokens++;
