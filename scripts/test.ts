@@ -5,7 +5,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import process from "node:process";
-import { bun, DENO, ROOT, run } from "./tools.ts";
+import { bun, DENO, ROOT, run, webGpu } from "./tools.ts";
 
 /** How to run a file of tests, and how what is printed last counts them. */
 interface Runner {
@@ -50,6 +50,7 @@ const inBun: Runner = {
   },
 };
 
+const env = await webGpu();
 const files = (process.argv.length > 2 ? process.argv.slice(2) : ["tests/"]).flatMap(testFiles);
 // The longest, of wasm and webgpu, have names at the end: begun first, they do not run alone at last.
 const jobs: Job[] = files.reverse().flatMap((file) => [{ runner: deno, file }, {
@@ -74,7 +75,7 @@ await Promise.all(Array.from({ length: atOnce }, async () => {
 async function runJob({ runner, file }: Job): Promise<void> {
   const { name, command, args, patterns } = runner;
   const began = performance.now();
-  const { code, output } = await run(command, [...args, file], { quiet: true });
+  const { code, output } = await run(command, [...args, file], { quiet: true, env });
   const took = (performance.now() - began) / 1000;
   seconds.set(`${name} ${file}`, took);
   console.log(`\n== ${name}: ${file}, ${took.toFixed(1)} s ==\n${output.trimEnd()}`);
