@@ -15,7 +15,8 @@ import type { Backend, Selection } from "../src/backend/backend.ts";
 import { planScope, type Scope } from "../src/reattention/scope.ts";
 import { peakMemoryBytes } from "../src/system/system.ts";
 import { type ShapeName, SHAPES } from "./shapes.ts";
-import { mulberry32, normals } from "./support/numbers.ts";
+import { mulberry32 } from "../src/llama/random.ts";
+import { normals } from "./support/numbers.ts";
 
 const { values: flags } = parseArgs({
   options: {

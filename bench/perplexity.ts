@@ -1,34 +1,32 @@
 /**
- * Perplexity of the embedded model on a text it never saw, read by ReAttention, by sinks + window,
- * and by full attention beyond the trained length, against its own value within that length.
+ * The value beside which `eval perplexity` stands: that of the embedded model within its trained length, of the
+ * same tokens as
  *
- *     deno run -A bench/perplexity.ts ../shared/text/war-and-peace.txt 16384
+ *     deno task eval perplexity --lengths 12K --scored 4096 --file book.txt
+ *     deno run -A bench/perplexity.ts book.txt 12288 4096
  */
-import { readFileSync } from "node:fs";
 import process from "node:process";
 import { loadModel } from "../mod.ts";
-import { perplexities } from "./support/perplexity.ts";
+import { openHaystack } from "../src/cli/eval_texts.ts";
+import { stretchLength } from "../src/eval/perplexity.ts";
+import { modelTokens } from "../src/eval/text_tokens.ts";
+import { perplexityWithin } from "./support/perplexity.ts";
 
-const [path, length = "16384", scored = "4096"] = process.argv.slice(2);
+const [path, position = "12288", scored = "4096"] = process.argv.slice(2);
 if (path === undefined) {
   throw new TypeError("Cannot start: a text file must be given, got none");
 }
 using model = await loadModel();
-const began = performance.now();
-const tokens = model.tokenizer.encode(
-  readFileSync(path, "utf8").slice(500_000, 500_000 + Number(length) * 4),
-);
-for (
-  const { method, perplexity, context } of await perplexities(
-    model,
-    tokens.subarray(0, Number(length)),
-    Number(scored),
-  )
-) {
-  console.log(
-    `${method.padEnd(44)} ${context.padEnd(24)} ${perplexity.toFixed(2)}`,
-  );
-}
+const seed = 1; // the command's default
+const plan = { positions: [Number(position)], scored: Number(scored), repeats: 1, seed };
+const length = stretchLength(plan);
+const text = await openHaystack([path], modelTokens(model.tokenizer), length);
+const perplexity = await perplexityWithin(model, await text.tokens(length, seed), plan.scored);
+const { trainedLength } = model.config;
 console.log(
-  `${((performance.now() - began) / 1000).toFixed(1)} s, ${model.backend.description}`,
+  `ordinary attention within the trained length, ${
+    trainedLength >> 1
+  } to ${trainedLength} tokens: ` +
+    perplexity.toFixed(2),
 );
+console.log(model.backend.description);

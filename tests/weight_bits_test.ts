@@ -8,9 +8,18 @@ import { backends } from "./support/long_test_backends.ts";
 import { reference } from "./support/processors.ts";
 import { weightSource } from "./support/handles.ts";
 import { assertNear, outputOf } from "./support/outputs.ts";
-import { canShare, multiply, quantize, taken, valueOfF16, ways } from "./support/quantised.ts";
+import {
+  assertGivesVectors,
+  canShare,
+  multiply,
+  quantize,
+  taken,
+  valueOfF16,
+  VECTORS,
+  ways,
+} from "./support/quantised.ts";
 import { mulberry32, uniform } from "./support/random.ts";
-import { missing, readJson } from "./support/shared.ts";
+import { missing } from "./support/shared.ts";
 
 type Format = Extract<WeightFormat, "q4_k" | "q5_k" | "q6_k" | "q4_1" | "q5_0" | "q5_1">;
 
@@ -167,26 +176,10 @@ for (const { label, open } of backends) {
     const [perBlock, blockBytes, , memoryBytes] = FORMATS[format];
 
     test(`${label}: blocks of ${format} have exactly the values that gguf-py gives them`, {
-      skip: missing("golden/dequant_vectors.json"),
+      skip: missing(VECTORS),
     }, async () => {
-      const all = readJson<Record<string, { bytes_hex: string; values: number[] }>>(
-        "golden/dequant_vectors.json",
-      );
-      const { bytes_hex, values } = all[format.toUpperCase()]!;
-      const bytes = Uint8Array.from(bytes_hex.match(/../g)!, (hex) => parseInt(hex, 16));
       using backend = await open();
-      for (const cols of [perBlock, 2 * perBlock, values.length]) {
-        const rows = values.length / cols;
-        using table = await backend.weight(weightSource(format, rows, cols, bytes));
-        const tokens = Uint32Array.from({ length: rows }, (_, i) => i);
-        const actual = await outputOf(
-          backend,
-          rows,
-          cols,
-          (out) => backend.embed(out, table, tokens),
-        );
-        deepEqual(actual, Float32Array.from(values));
-      }
+      await assertGivesVectors(backend, format, [perBlock, 2 * perBlock]);
     });
 
     test(`${label}: embed reads any row of a ${format} table, every number and scale`, async () => {

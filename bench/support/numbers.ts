@@ -6,19 +6,8 @@
  */
 
 import type { WeightFormat, WeightSource } from "../../src/backend/backend.ts";
+import { mulberry32 } from "../../src/llama/random.ts";
 import { BLOCKS, bytesOf, decode, encode, type Format } from "./quantize.ts";
-
-/** Tommy Ettinger's mulberry32: numbers in [0, 1). */
-export function mulberry32(seed: number): () => number {
-  let a = seed;
-  return () => {
-    a = (a + 0x6D2B79F5) | 0;
-    let t = a;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 /**
  * Numbers near a normal distribution of deviation 1, all multiples of 1/32 within 4: f16 and bf16

@@ -9,7 +9,7 @@ import type { ScopeConfig } from "../../src/reattention/scope.ts";
 import { KvCache } from "../../src/reattention/kv_cache.ts";
 import { layerWeights, matrixSize, type Shape } from "../shapes.ts";
 import type { Contestant } from "./contest.ts";
-import { mulberry32 } from "./numbers.ts";
+import { mulberry32 } from "../../src/llama/random.ts";
 import type { Figure } from "./suite.ts";
 import type { ProfiledBackend } from "./profile.ts";
 

@@ -137,6 +137,15 @@ export async function startProbeRun(
 
   const { haystacks, windows } = plan;
   const scored = windows.reduce((sum, { length }) => sum + Math.ceil(length / 2), 0);
+  const openProbe = async (
+    haystack: Haystack,
+    show: (read: string) => Promise<void>,
+  ): Promise<NeedleProbe> => ({
+    ...await haystack.open(),
+    signal,
+    onRead: (tokens) =>
+      show(`${formatCount(tokens)} of about ${formatCount(haystack.tokens)} tokens read`),
+  });
   const describe = (layers: LayerSet) =>
     layers.length === 0 ? "no layer" : `layer${layers.length > 1 ? "s" : ""} ${nameLayers(layers)}`;
 
@@ -163,16 +172,7 @@ export async function startProbeRun(
         const waiting = sets.filter(isMissing("ask", index));
         if (waiting.length === 0) continue;
         const what = `text ${index + 1} of ${haystacks.length}`;
-        const probe: NeedleProbe = {
-          ...await haystack.open(),
-          signal,
-          onRead: (tokens) =>
-            watch.show(
-              `${what}, ${formatCount(tokens)} of about ${
-                formatCount(haystack.tokens)
-              } tokens read`,
-            ),
-        };
+        const probe = await openProbe(haystack, (read) => watch.show(`${what}, ${read}`));
         let began = performance.now();
         let i = 0;
         for await (const value of askAfterReading(model, probe, waiting)) {
@@ -208,16 +208,7 @@ export async function startProbeRun(
       for (const [index, haystack] of haystacks.entries()) {
         for (const layers of sets.filter(isMissing("always", index))) {
           const what = `text ${index + 1} of ${haystacks.length}, ${describe(layers)}`;
-          const probe: NeedleProbe = {
-            ...await haystack.open(),
-            signal,
-            onRead: (tokens) =>
-              watch.show(
-                `${what}, ${formatCount(tokens)} of about ${
-                  formatCount(haystack.tokens)
-                } tokens read`,
-              ),
-          };
+          const probe = await openProbe(haystack, (read) => watch.show(`${what}, ${read}`));
           const began = performance.now();
           const value = await askReadingSelected(model, probe, layers);
           const seconds = (performance.now() - began) / 1000;

@@ -6,20 +6,16 @@
  * @module
  */
 
+import { mulberry32 } from "../llama/random.ts";
 import { SCENES, TALK, WORDS } from "./haystack_words.ts";
 
 /** Integers from 0 to `below` - 1. */
 export type Random = (below: number) => number;
 
-/** Tommy Ettinger's mulberry32 as a source of integers. Two seeds that differ give unrelated ones. */
+/** A source of integers. Two seeds that differ give unrelated ones. */
 export function seededRandom(seed: number): Random {
-  let state = Math.imul(seed ^ 0x9E3779B9, 0x85EBCA6B) | 0;
-  return (below) => {
-    state = (state + 0x6D2B79F5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return Math.floor(((t ^ (t >>> 14)) >>> 0) / 2 ** 32 * below);
-  };
+  const random = mulberry32(Math.imul(seed ^ 0x9E3779B9, 0x85EBCA6B));
+  return (below) => Math.floor(random() * below);
 }
 
 /** The facts that the embedded model was trained to look up. */

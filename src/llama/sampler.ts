@@ -5,6 +5,7 @@
  */
 
 import type { Largest } from "../backend/backend.ts";
+import { mulberry32 } from "./random.ts";
 
 /** How the next token is drawn. */
 export interface SamplerOptions {
@@ -154,15 +155,4 @@ function cut(
     }
   }
   return order.subarray(0, end);
-}
-
-/** Tommy Ettinger's 32-bit generator: small, seedable, good enough to draw tokens. */
-function mulberry32(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6D2B79F5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

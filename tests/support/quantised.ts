@@ -1,7 +1,8 @@
 // Products with quantised weights: the ways to multiply bytes that run here, and how activations are
 // rounded, from its definition in asm/quantize.ts.
 
-import type { Backend, WeightSource } from "../../src/backend/backend.ts";
+import { deepEqual } from "node:assert/strict";
+import type { Backend, WeightFormat, WeightSource } from "../../src/backend/backend.ts";
 import { openWasmBackend } from "../../src/backend/wasm/backend.ts";
 import { type ByteDots, probeByteDots } from "../../src/backend/wasm/quantised.ts";
 import {
@@ -10,8 +11,9 @@ import {
   instantiateKernels,
   type Kernels,
 } from "../../wasm/loader.ts";
-import { tensorOf } from "./handles.ts";
+import { tensorOf, weightSource } from "./handles.ts";
 import { outputOf } from "./outputs.ts";
+import { readJson } from "./shared.ts";
 
 const { fround } = Math;
 
@@ -104,4 +106,29 @@ export async function multiply(
   const rows = x.length / source.cols;
   using input = tensorOf(on, rows, source.cols, x);
   return await outputOf(on, rows, source.rows, (out) => on.matmul(out, input, weight));
+}
+
+/** Blocks of each format, and what gguf-py makes of them. */
+export const VECTORS = "golden/dequant_vectors.json";
+
+/**
+ * Asserts that rows of a table are what gguf-py makes of its blocks.
+ *
+ * @param widths Columns of some tables of the same blocks; one more has a single row.
+ */
+export async function assertGivesVectors(
+  backend: Backend,
+  format: WeightFormat,
+  widths: readonly number[],
+): Promise<void> {
+  const all = readJson<Record<string, { bytes_hex: string; values: number[] }>>(VECTORS);
+  const { bytes_hex, values } = all[format.toUpperCase()]!;
+  const bytes = Uint8Array.from(bytes_hex.match(/../g)!, (hex) => parseInt(hex, 16));
+  for (const cols of [...widths, values.length]) {
+    const rows = values.length / cols;
+    using table = await backend.weight(weightSource(format, rows, cols, bytes));
+    const tokens = Uint32Array.from({ length: rows }, (_, i) => i);
+    const actual = await outputOf(backend, rows, cols, (out) => backend.embed(out, table, tokens));
+    deepEqual(actual, Float32Array.from(values));
+  }
 }

@@ -4,17 +4,10 @@
  * @module
  */
 
-/** A small generator of numbers in [0, 1), the one that the golden vectors were made with. */
-export function mulberry32(seed: number): () => number {
-  let a = seed;
-  return () => {
-    a = (a + 0x6D2B79F5) | 0;
-    let t = a;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
+import { mulberry32 } from "../../src/llama/random.ts";
+
+// The golden vectors were made with it, too.
+export { mulberry32 };
 
 /** f32 values in [-1, 1). */
 export function uniform(seed: number, length: number): Float32Array {

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { mulberry32 } from "../random.ts";
 import { below, BOUNDARIES, damage, damageBytes, oneOf, type Random } from "./mutate.ts";
 import { numberBytes, type Part } from "./parts.ts";
 import { assemble, type Seed, type SeedFile } from "./seed.ts";
@@ -94,11 +95,5 @@ function damagedAtRandom(random: Random, seed: Seed): SeedFile {
 function randomOf(number: number, index: number): Random {
   let a = Math.imul(index ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(number + 1, 0xc2b2ae35);
   a ^= a >>> 15;
-  return () => {
-    a = a + 0x6D2B79F5 | 0;
-    let t = a;
-    t = Math.imul(t ^ t >>> 15, t | 1);
-    t ^= t + Math.imul(t ^ t >>> 7, t | 61);
-    return ((t ^ t >>> 14) >>> 0) / 4294967296;
-  };
+  return mulberry32(a);
 }

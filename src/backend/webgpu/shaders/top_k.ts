@@ -13,6 +13,39 @@ import { RADIX } from "./radix.ts";
 export const PART = 2048;
 
 /**
+ * Of `count` scores, which are `score` of `i` and 0 where there is none: the `least` of the `p.most` best, and how
+ * many `ties` with it are among them; 1 and `count` where no more than these, `all`, are there. Each lane has counted
+ * those that are `there` among its own.
+ */
+function findLeast(count: string, score: string): string {
+  return `
+  sumUp(lane, there);
+  // Uniform, but only a barrier shows it.
+  let all = workgroupUniformLoad(&summed);
+  var least = 1u;
+  var ties = ${count};
+  if (all > p.most) {
+    if (lane == 0u) { wanted = p.most; }
+    var known = 0u;
+    var mask = 0u;
+    for (var shift = 24i; shift >= 0i; shift -= 8i) {
+      clearCounts(lane);
+      for (var i = lane; i < ${count}; i += 256u) {
+        let score = ${score};
+        if (score != 0u && (score & mask) == known) {
+          atomicAdd(&counts[(score >> u32(shift)) & 255u], 1u);
+        }
+      }
+      takeByte(lane);
+      known |= chosen << u32(shift);
+      mask |= 255u << u32(shift);
+    }
+    least = known;
+    ties = wanted;
+  }`;
+}
+
+/**
  * Keeps the `most` best of each part: lists u32[queries][parts * most][score, token], from scores
  * u32[queries][stride] of tokens from `origin` on. A workgroup has a part (x) of a query
  * (y, and z beyond what y can be).
@@ -52,29 +85,7 @@ fn main(
     own[i] = score;
     there += select(0u, 1u, score != 0u);
   }
-  sumUp(lane, there);
-  // Uniform, but only a barrier shows it.
-  let all = workgroupUniformLoad(&summed);
-  var least = 1u;
-  var ties = ${PART}u;
-  if (all > p.most) {
-    if (lane == 0u) { wanted = p.most; }
-    var known = 0u;
-    var mask = 0u;
-    for (var shift = 24i; shift >= 0i; shift -= 8i) {
-      clearCounts(lane);
-      for (var i = lane; i < ${PART}u; i += 256u) {
-        if (own[i] != 0u && (own[i] & mask) == known) {
-          atomicAdd(&counts[(own[i] >> u32(shift)) & 255u], 1u);
-        }
-      }
-      takeByte(lane);
-      known |= chosen << u32(shift);
-      mask |= 255u << u32(shift);
-    }
-    least = known;
-    ties = wanted;
-  }
+  ${findLeast(`${PART}u`, "own[i]")}
   // Each lane has eight neighbours: those above the least, and those that are equal to it.
   var above = 0u;
   var equal = 0u;
@@ -137,29 +148,7 @@ fn main(
     there += select(0u, 1u, candidate(query, i).x != 0u);
   }
   if (lane == 0u) { atomicStore(&lowest, 0xffffffffu); }
-  sumUp(lane, there);
-  let all = workgroupUniformLoad(&summed);
-  var least = 1u;
-  var ties = count;
-  if (all > p.most) {
-    if (lane == 0u) { wanted = p.most; }
-    var known = 0u;
-    var mask = 0u;
-    for (var shift = 24i; shift >= 0i; shift -= 8i) {
-      clearCounts(lane);
-      for (var i = lane; i < count; i += 256u) {
-        let score = candidate(query, i).x;
-        if (score != 0u && (score & mask) == known) {
-          atomicAdd(&counts[(score >> u32(shift)) & 255u], 1u);
-        }
-      }
-      takeByte(lane);
-      known |= chosen << u32(shift);
-      mask |= 255u << u32(shift);
-    }
-    least = known;
-    ties = wanted;
-  }
+  ${findLeast("count", "candidate(query, i).x")}
   let share = (count + 255u) / 256u;
   let end = min(count, (lane + 1u) * share);
   var above = 0u;
