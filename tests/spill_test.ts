@@ -126,12 +126,24 @@ for (const { label, open } of machines) {
         ok(tokens!.some((token) => token >= 128));
         ok(file.reads > reads);
         await assertSame(backend, store, plain, 200);
+        // What is saved does not depend on where it was, nor what is restored on where it goes.
+        using copy = spilling(backend, file, 10, { format });
+        copy.admit(200);
+        const channels = new Uint8Array(store.channelBytes);
+        await store.readChannels(channels);
+        copy.writeChannels(channels);
         const [one, other] = [store, plain].map(({ chunkBytes }) => new Uint8Array(chunkBytes));
-        for (const chunk of [0, 4, 12]) {
-          await store.readChunk(one!, chunk, 8);
-          await plain.readChunk(other!, chunk, 8);
+        for (let chunk = 0; chunk * CHUNK < 200; chunk++) {
+          const count = Math.min(CHUNK, 200 - chunk * CHUNK);
+          await store.readChunk(one!, chunk, count);
+          await plain.readChunk(other!, chunk, count);
           deepEqual(one, other);
+          await copy.reserve(chunk * CHUNK + count);
+          copy.writeChunk(chunk, count, one!);
         }
+        equal(copy.spilledTokens, 96);
+        const [call] = callsAt(200);
+        deepEqual(await read(backend, copy, ...call!), await read(backend, store, ...call!));
         throws(() => store.writeChunk(4, 16, one!), /must be one of the 13 reserved and/);
         // Nothing of a scope that is there is fetched.
         const fetched = file.reads;
