@@ -139,6 +139,7 @@ export class Llama implements Disposable {
    * @param hidden f32[rows, hiddenSize], left as it is
    */
   logits(out: Tensor, hidden: Tensor): void {
+    // Of one row it needs no turn of its own: nothing is in there while a step waits for its attention.
     const { normed } = this.#step(hidden.rows);
     this.#backend.rmsNorm(normed, hidden, this.#weights.norm, this.config.rmsNormEpsilon);
     this.#backend.matmul(out, normed, this.#weights.lmHead);
