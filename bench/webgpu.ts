@@ -36,7 +36,11 @@ const { values: flags } = parseArgs({
 const bandwidth = flags.bandwidth === undefined ? null : Number(flags.bandwidth);
 
 /** Seconds of one run, the shortest of several; each but the first is a batch that is waited for once. */
-async function time(backend: Backend, run: () => void | Promise<void>, batch: number): Promise<number> {
+async function time(
+  backend: Backend,
+  run: () => void | Promise<void>,
+  batch: number,
+): Promise<number> {
   await run();
   await backend.sync();
   let best = Infinity;

@@ -60,8 +60,9 @@ export async function readTokens(
   { signal, onRead }: ReadOptions = {},
 ): Promise<void> {
   const { stepSize } = method;
+  const selects = method.select === "always";
   for (let at = 0; at < tokens.length; at += stepSize) {
-    await step(model, method, cache, tokens.subarray(at, at + stepSize), method.select === "always");
+    await step(model, method, cache, tokens.subarray(at, at + stepSize), selects);
     await model.backend.sync();
     await breathe(signal);
     await onRead?.(cache.length);
