@@ -36,13 +36,17 @@ const { values: flags } = parseArgs({
 const bandwidth = flags.bandwidth === undefined ? null : Number(flags.bandwidth);
 
 /** Seconds of one run, the shortest of several; each but the first is a batch that is waited for once. */
-async function time(backend: Backend, run: () => void, batch: number): Promise<number> {
-  run();
+async function time(
+  backend: Backend,
+  run: () => void | Promise<void>,
+  batch: number,
+): Promise<number> {
+  await run();
   await backend.sync();
   let best = Infinity;
   for (let round = 0; round < Number(flags.rounds); round++) {
     const start = performance.now();
-    for (let i = 0; i < batch; i++) run();
+    for (let i = 0; i < batch; i++) await run();
     await backend.sync();
     best = Math.min(best, (performance.now() - start) / 1000 / batch);
   }
@@ -128,12 +132,12 @@ async function model(backend: Backend, wanted: string): Promise<void> {
   const title = `${backend.name}: ${shape} in ${format}`;
   say(`${title}, load`, loaded.weightBytes / 1e9 / ((performance.now() - start) / 1000), "GB/s");
   const scope = fitScope(8192);
-  using read = readTokens(loaded, 4096, scope);
+  using read = await readTokens(loaded, 4096, scope);
   const { llama, config } = loaded;
   const { cache } = read;
-  const forward = (tokens: number, wantsHidden: boolean) => {
+  const forward = async (tokens: number, wantsHidden: boolean) => {
     const { length } = cache;
-    const hidden = llama.forward(randomTokens(loaded, tokens, 1), cache, {
+    const hidden = await llama.forward(randomTokens(loaded, tokens, 1), cache, {
       scope,
       selects: wantsHidden,
       wantsHidden,
@@ -143,14 +147,14 @@ async function model(backend: Backend, wanted: string): Promise<void> {
   };
   say(
     `${title}, read 512 tokens`,
-    512 / await time(backend, () => forward(512, false), 1),
+    512 / await time(backend, async () => void await forward(512, false), 1),
     "tokens/s",
   );
   using out = backend.tensor(1, config.vocabSize);
   let best = Infinity;
   for (let i = 0; i < 12; i++) {
     const began = performance.now();
-    llama.logits(out, forward(1, true));
+    llama.logits(out, await forward(1, true));
     await backend.read(out);
     best = Math.min(best, (performance.now() - began) / 1000);
   }

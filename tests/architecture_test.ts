@@ -24,7 +24,9 @@ const common = [
   "src/backend/kv_bytes.ts",
   "src/backend/kv_checks.ts",
   "src/backend/kv_forgotten.ts",
+  "src/backend/kv_holders.ts",
   "src/backend/kv_planes.ts",
+  "src/backend/kv_spill.ts",
 ];
 const llama = [
   "src/llama/",

@@ -97,7 +97,7 @@ async function logitsAt(cache: KvCache): Promise<Float32Array> {
   const { llama, backend } = model;
   const { scope } = resolveMethod("window", model);
   const rules = { scope, selects: false, wantsHidden: true };
-  const hidden = llama.forward(Uint32Array.of(5), cache, rules);
+  const hidden = await llama.forward(Uint32Array.of(5), cache, rules);
   using logits = backend.tensor(1, llama.config.vocabSize);
   llama.logits(logits, hidden);
   return await backend.read(logits);

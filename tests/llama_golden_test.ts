@@ -84,7 +84,7 @@ async function readStep(
   selects: boolean,
 ): Promise<{ logits: Float32Array; selected: Uint32Array[] }> {
   const selections: Promise<Uint32Array[]>[] = [];
-  const hidden = llama.forward(Uint32Array.from(tokens), cache, {
+  const hidden = await llama.forward(Uint32Array.from(tokens), cache, {
     scope,
     selects,
     // The goldens select in all layers, whatever the model's profile says.

@@ -40,7 +40,7 @@ async function logitsOf(
     using out = backend.tensor(1, vocabSize);
     let step: readonly number[] = tokens;
     for (let i = 0;; i++) {
-      const hidden = llama.forward(Uint32Array.from(step), cache, {
+      const hidden = await llama.forward(Uint32Array.from(step), cache, {
         scope: FULL_ATTENTION,
         selects: false,
         wantsHidden: true,

@@ -133,7 +133,7 @@ test("with no layer that selects, a step is the window's, to the bit", async () 
     for (let start = 0; start < tokens.length; start += 60) {
       const step = tokens.slice(start, start + 60);
       const options = { scope, selects: true, selectLayers, wantsHidden: true };
-      hidden = [...await backend.read(llama.forward(step, cache, options))];
+      hidden = [...await backend.read(await llama.forward(step, cache, options))];
     }
     return hidden;
   };

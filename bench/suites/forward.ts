@@ -42,9 +42,9 @@ export async function* forwardSuite(settings: Settings): AsyncGenerator<Contest 
     using singleModel = machines.single &&
       await loadModel(undefined, { backend: machines.single });
     const scope = model.profile?.scope ?? fitScope(model.config.trainedLength);
-    using read = readTokens(model, LENGTH, scope);
-    using watchedRead = readTokens(watchedModel, LENGTH, scope);
-    using singleRead = singleModel && readTokens(singleModel, LENGTH, scope);
+    using read = await readTokens(model, LENGTH, scope);
+    using watchedRead = await readTokens(watchedModel, LENGTH, scope);
+    using singleRead = singleModel && await readTokens(singleModel, LENGTH, scope);
     for (const { name: caseName, ...rest } of CASES) {
       const name = `forward/pocket after ${LENGTH} tokens/${caseName}`;
       if (!settings.wants(name)) continue;

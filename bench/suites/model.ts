@@ -155,7 +155,7 @@ async function* here(
   for (const tokens of [PREFILL, 1]) {
     const name = `${title}/step of ${tokens} ${tokens === 1 ? "token" : "tokens"}`;
     if (!settings.wants(name)) continue;
-    using read = readTokens(model, DECODE_AFTER, FULL_ATTENTION);
+    using read = await readTokens(model, DECODE_AFTER, FULL_ATTENTION);
     const contestant = stepContestant(read, {
       tokens,
       scope: FULL_ATTENTION,

@@ -139,7 +139,7 @@ export async function checkSelection(
   for (let start = 0, i = 0; start + stepSize <= tokens.length; start += stepSize, i++) {
     checks = i % options.stride === options.stride - 1;
     const step = { scope, selects: true, selectLayers: layers, wantsHidden: true };
-    model.llama.forward(tokens.subarray(start, start + stepSize), cache, step);
+    await model.llama.forward(tokens.subarray(start, start + stepSize), cache, step);
     for (const each of pending) await each();
     pending = [];
   }

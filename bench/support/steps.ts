@@ -30,14 +30,18 @@ export interface ReadModel extends Disposable {
 }
 
 /** Reads a random text, without selection. */
-export function readTokens(model: Model, length: number, scope: ScopeConfig): ReadModel {
+export async function readTokens(
+  model: Model,
+  length: number,
+  scope: ScopeConfig,
+): Promise<ReadModel> {
   const { backend, llama, config } = model;
   const { numLayers, numHeads, numKvHeads, headDim } = config;
   const cache = new KvCache(backend.kvStore({ numLayers, numHeads, numKvHeads, headDim }));
   const stepSize = 64;
   for (let start = 0; start < length; start += stepSize) {
     const tokens = randomTokens(model, Math.min(stepSize, length - start), start);
-    llama.forward(tokens, cache, { scope, selects: false, wantsHidden: false });
+    await llama.forward(tokens, cache, { scope, selects: false, wantsHidden: false });
   }
   return { model, cache, [Symbol.dispose]: () => cache[Symbol.dispose]() };
 }
@@ -59,7 +63,7 @@ export function stepContestant(read: ReadModel, step: Step, name: string): Conte
   return {
     name,
     async run() {
-      const hidden = llama.forward(tokens, cache, {
+      const hidden = await llama.forward(tokens, cache, {
         scope: step.scope,
         selects: step.selects,
         wantsHidden: step.wantsLogits,

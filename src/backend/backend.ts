@@ -2,7 +2,9 @@
  * What a machine must offer: handles and verbs. The verbs are a layer's sentences, not a tensor
  * library's words, so that a backend can fuse inside each as it likes.
  *
- * Outputs come first; verbs return nothing and take effect in order; only `read`, `largest` and `sync` wait.
+ * Outputs come first; verbs return nothing and take effect in order; only `read`, `largest` and `sync` wait. So do
+ * `reserve` and `attend` where values must leave a device for the spill file, or come back to it: what they return
+ * then must be awaited before the next verb, and with it whatever goes wrong.
  * Handles are opaque and belong to the backend that made them. Inside one call `out` may be the
  * same tensor as an input only where the verb says so.
  *
@@ -157,12 +159,14 @@ export interface KvStore extends Disposable {
   /**
    * Makes room for `length` tokens in all layers, so that no append can fail half-way.
    *
+   * Waits only where values must leave a device first.
+   *
    * @param spare Tokens beyond those for which there must be room too, without taking it: what a caller may
    * want to append when reading on is no longer possible.
    * @throws {OutOfMemoryError} If there is no room; nothing was forgotten then.
    * @throws {Error} If the spill file fails; nothing was forgotten then.
    */
-  reserve(length: number, spare?: number): void;
+  reserve(length: number, spare?: number): void | Promise<void>;
   /**
    * Forgets all tokens from `length` on and gives back the chunks that are empty then.
    *
@@ -209,7 +213,7 @@ export interface Largest {
   readonly indices: Uint32Array;
 }
 
-/** What one `select` chose. Read it before the next `select` on the same backend, or never. */
+/** What one `select` chose. Read it before the next `select` on the same store, or never. */
 export interface Selection {
   /**
    * The selected tokens, ascending, within the middle: one list for the layer, or one per KV head
@@ -240,7 +244,7 @@ export interface Backend extends Disposable {
   /**
    * An empty store.
    *
-   * @throws {TypeError} If the backend cannot spill (webgpu), or cannot forget either and has no ceiling: the reference.
+   * @throws {TypeError} If the backend has no ceiling, and can neither spill nor forget: the reference.
    */
   kvStore(shape: AttentionShape, options?: KvStoreOptions): KvStore;
 
@@ -305,7 +309,10 @@ export interface Backend extends Disposable {
    * Attention of the newest rows over the scope: global | selected | local, given positions 0..n-1
    * (or their true ones), causal among the newest, scaled by 1 / sqrt(headDim), softmax in f32.
    *
+   * Waits only where a device must first be told values that were spilled.
+   *
    * @throws {RangeError} If global or local tokens were forgotten.
+   * @throws {Error} If the spill file fails.
    * @param out f32[queries, numHeads * headDim]
    * @param query the same shape, unrotated; row r is token `scope.length - queries + r`
    */
@@ -318,5 +325,5 @@ export interface Backend extends Disposable {
     selection: Selection | null,
     rope: Rope,
     positions: ScopeConfig["positions"],
-  ): void;
+  ): void | Promise<void>;
 }

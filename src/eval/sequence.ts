@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Tensor } from "../backend/backend.ts";
 import { breathe } from "../llama/breath.ts";
 import type { Model } from "../llama/load.ts";
 import { nextToken } from "../llama/next_token.ts";
@@ -59,8 +60,9 @@ export async function readTokens(
   { signal, onRead }: ReadOptions = {},
 ): Promise<void> {
   const { stepSize } = method;
+  const selects = method.select === "always";
   for (let at = 0; at < tokens.length; at += stepSize) {
-    step(model, method, cache, tokens.subarray(at, at + stepSize), method.select === "always");
+    await step(model, method, cache, tokens.subarray(at, at + stepSize), selects);
     await model.backend.sync();
     await breathe(signal);
     await onRead?.(cache.length);
@@ -91,15 +93,14 @@ export async function* writeAnswer(
   await readTokens(model, method, cache, question.subarray(0, early), { signal });
   const last = question.length - 1;
   if (last > early) {
-    step(model, method, cache, question.subarray(early, last), selects);
+    await step(model, method, cache, question.subarray(early, last), selects);
     await backend.sync();
   }
   using logits = backend.tensor(1, llama.config.vocabSize);
   let token = question[last]!;
   for (let written = 0; written < maxTokens; written++) {
     signal?.throwIfAborted();
-    const hidden = step(model, method, cache, Uint32Array.of(token), selects, true);
-    llama.logits(logits, hidden);
+    await step(model, method, cache, Uint32Array.of(token), selects, logits);
     token = await nextToken(backend, logits, greedy);
     if (model.endTokens.includes(token)) return;
     await breathe(signal);
@@ -143,13 +144,19 @@ export function withoutUnfelt(
   return concatenate([tokens.subarray(0, first), tokens.subarray(from)]);
 }
 
-function step(
+/** @param logits What the model expects after the last token, [1, vocabSize]; null if nobody wants it. */
+async function step(
   { llama }: Model,
   { scope, selectLayers, rope }: Method,
   cache: KvCache,
   tokens: Uint32Array,
   selects: boolean,
-  wantsHidden = false,
-): ReturnType<Model["llama"]["forward"]> {
-  return llama.forward(tokens, cache, { scope, selects, selectLayers, wantsHidden, rope });
+  logits: Tensor | null = null,
+): Promise<void> {
+  await llama.inTurn(async () => {
+    const wantsHidden = logits !== null;
+    const options = { scope, selects, selectLayers, wantsHidden, rope };
+    const hidden = await llama.forward(tokens, cache, options);
+    if (logits) llama.logits(logits, hidden);
+  });
 }

@@ -65,25 +65,27 @@ export async function negativeLogLikelihoods(
     signal?.throwIfAborted();
     const end = Math.min(tokens.length - 1, start + stepSize);
     const wantsHidden = end >= from;
-    const hidden = llama.forward(tokens.slice(start, end), cache, {
-      scope,
-      selects,
-      selectLayers,
-      wantsHidden,
-      rope,
-    });
-    // Row t - 1 expects token t.
-    for (let t = Math.max(from, start + 1); t <= end; t += rowsAtOnce) {
-      const count = Math.min(rowsAtOnce, end + 1 - t);
-      const logits = backend.rows(out, 0, count);
-      llama.logits(logits, backend.rows(hidden, t - 1 - start, t - 1 - start + count));
-      const values = await backend.read(logits);
-      for (let row = 0; row < count; row++) {
-        losses.push(
-          lossOf(values.subarray(row * vocabSize, (row + 1) * vocabSize), tokens[t + row]!),
-        );
+    await llama.inTurn(async () => {
+      const hidden = await llama.forward(tokens.slice(start, end), cache, {
+        scope,
+        selects,
+        selectLayers,
+        wantsHidden,
+        rope,
+      });
+      // Row t - 1 expects token t.
+      for (let t = Math.max(from, start + 1); t <= end; t += rowsAtOnce) {
+        const count = Math.min(rowsAtOnce, end + 1 - t);
+        const logits = backend.rows(out, 0, count);
+        llama.logits(logits, backend.rows(hidden, t - 1 - start, t - 1 - start + count));
+        const values = await backend.read(logits);
+        for (let row = 0; row < count; row++) {
+          losses.push(
+            lossOf(values.subarray(row * vocabSize, (row + 1) * vocabSize), tokens[t + row]!),
+          );
+        }
       }
-    }
+    });
     await breathe();
   }
   return losses;

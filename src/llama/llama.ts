@@ -53,6 +53,7 @@ export class Llama implements Disposable {
   readonly #weights: LlamaWeights;
   readonly #rope: Rope;
   #activations: Activations | null = null;
+  #lastTurn: Promise<unknown> = Promise.resolve();
 
   /** Takes over the weights; the backend stays the caller's. */
   constructor(backend: Backend, config: LlamaConfig, weights: LlamaWeights, rope: Rope) {
@@ -63,16 +64,32 @@ export class Llama implements Disposable {
   }
 
   /**
-   * Reads one step of tokens, in all layers, and advances the cache by them.
+   * Does some work once all that came before it here is done: steps share the model's activations, and may wait, so
+   * that sequences which are read side by side take turns.
+   */
+  async inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#lastTurn.then(work);
+    this.#lastTurn = turn.catch(() => {});
+    return await turn;
+  }
+
+  /**
+   * Reads one step of tokens, in all layers, and advances the cache by them. Waits where values are spilled from a
+   * device: where others use the model, too, it is for {@linkcode Llama.inTurn}, together with what its output is
+   * needed for.
    *
    * @param tokens Ids below `config.vocabSize`, at least one.
    * @returns The last layer's output f32[tokens, hiddenSize], valid until the next `forward`.
    * @throws {OutOfMemoryError} If the cache cannot grow; nothing has been read then.
+   * @throws {Error} If the spill file fails; the cache has not advanced then.
    */
-  forward(tokens: Uint32Array, cache: KvCache, options: StepOptions): Tensor {
+  async forward(tokens: Uint32Array, cache: KvCache, options: StepOptions): Promise<Tensor> {
     const backend = this.#backend;
     const { rmsNormEpsilon: epsilon } = this.config;
-    cache.reserve(tokens.length);
+    // Again after each wait: a fork may have come to share what is to be written.
+    for (let waits = cache.reserve(tokens.length); waits; waits = cache.reserve(tokens.length)) {
+      await waits;
+    }
     const { hidden, normed, query, key, value, attended, gate, up } = this.#step(tokens.length);
     const project = (out: Tensor, x: Tensor, matrix: Weight, bias: Weight | undefined) => {
       backend.matmul(out, x, matrix);
@@ -99,6 +116,7 @@ export class Llama implements Disposable {
         config: options.scope,
         selects: options.selects && (options.selectLayers?.includes(layer) ?? true),
       });
+      if (attention.waits) await attention.waits;
       options.onAttention?.(layer, attention);
       project(normed, attended, weights.oProj, weights.oBias);
       backend.add(hidden, hidden, normed);
@@ -121,6 +139,7 @@ export class Llama implements Disposable {
    * @param hidden f32[rows, hiddenSize], left as it is
    */
   logits(out: Tensor, hidden: Tensor): void {
+    // Of one row it needs no turn of its own: nothing is in there while a step waits for its attention.
     const { normed } = this.#step(hidden.rows);
     this.#backend.rmsNorm(normed, hidden, this.#weights.norm, this.config.rmsNormEpsilon);
     this.#backend.matmul(out, normed, this.#weights.lmHead);

@@ -307,22 +307,25 @@ export class Sequence implements Disposable {
     const bound = Math.min(scopeBound(scope, end - start, selects), end);
     checkBound(this.#rules, bound, `Cannot read tokens ${start} to ${end}`);
 
-    const began = performance.now();
     const selections: { readonly layer: number; readonly tokens: Promise<Uint32Array[]> }[] = [];
     const onSelect = isAgain ? undefined : this.#options.onSelect;
     const wantsHidden = phase === "generate";
-    // From here to the copy nothing awaits: sessions of one model share its activations.
-    this.#reserve(end - start, spare);
-    const hidden = llama.forward(this.log.slice(start, end), this.#cache, {
-      scope,
-      selects,
-      selectLayers,
-      wantsHidden,
-      onAttention: onSelect && ((layer, { selection }) => {
-        if (selection) selections.push({ layer, tokens: selection.tokens() });
-      }),
+    const began = await llama.inTurn(async () => {
+      const began = performance.now();
+      await this.#reserve(end - start, spare);
+      const hidden = await llama.forward(this.log.slice(start, end), this.#cache, {
+        scope,
+        selects,
+        selectLayers,
+        wantsHidden,
+        onAttention: onSelect && ((layer, { selection }) => {
+          if (selection) selections.push({ layer, tokens: selection.tokens() });
+        }),
+      });
+      const last = end - start - 1;
+      if (wantsHidden) backend.copy(this.#hidden, backend.rows(hidden, last, last + 1));
+      return began;
     });
-    if (wantsHidden) backend.copy(this.#hidden, backend.rows(hidden, end - start - 1, end - start));
     this.#hiddenIsNewest = wantsHidden;
     this.#readTokens += end - start;
     // Whoever wanted the output reads it, which waits: on a GPU waiting twice takes twice as long.
@@ -340,11 +343,11 @@ export class Sequence implements Disposable {
   }
 
   /** Makes room for a step, and tells what was forgotten for it. */
-  #reserve(count: number, spare: number): void {
+  async #reserve(count: number, spare: number): Promise<void> {
     try {
       // What a step that failed half-way left behind does not count as read.
       this.#cache.truncate(this.#cache.length);
-      this.#cache.reserve(count, spare);
+      await this.#cache.reserve(count, spare);
     } finally {
       this.#tellForgotten(this.#toldForgotten);
     }

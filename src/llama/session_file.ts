@@ -201,7 +201,7 @@ async function readSession(
     }
     store.writeChannels(await next());
     for (const { chunk, count, isForgotten } of chunksOf(header)) {
-      if (!isForgotten) store.reserve(chunk * store.chunkSize + count);
+      if (!isForgotten) await store.reserve(chunk * store.chunkSize + count);
       store.writeChunk(chunk, count, isForgotten ? null : await next());
     }
     cache.advance(header.cache.length);

@@ -24,12 +24,13 @@ export class KvCache implements Disposable {
   }
 
   /**
-   * Makes room for `count` more tokens, so that a step either happens wholly or not at all.
+   * Makes room for `count` more tokens, so that a step either happens wholly or not at all. Waits only where values
+   * must leave a device first.
    *
    * @param spare Tokens beyond them that there must be room for, too.
    */
-  reserve(count: number, spare = 0): void {
-    this.store.reserve(this.#length + count, spare);
+  reserve(count: number, spare = 0): void | Promise<void> {
+    return this.store.reserve(this.#length + count, spare);
   }
 
   /** Counts `count` tokens that every layer has appended. */

@@ -29,6 +29,8 @@ export interface AttentionScope {
   readonly scope: Scope;
   /** Null where nothing was selected: no middle, or no wish. */
   readonly selection: Selection | null;
+  /** To be awaited before the next verb, where spilled values must come back to a device. */
+  readonly waits: void | Promise<void>;
 }
 
 /**
@@ -60,8 +62,9 @@ export function reattend(
     ? backend.select(cache.store, layer, query, scope, config)
     : null;
   const rope = ropeFor(call.rope, mostPositions(config, scope, selection !== null));
-  backend.attend(out, query, cache.store, layer, scope, selection, rope, config.positions);
-  return { scope, selection };
+  const { positions } = config;
+  const waits = backend.attend(out, query, cache.store, layer, scope, selection, rope, positions);
+  return { scope, selection, waits };
 }
 
 /** How many positions a call has, at most: what was selected may be less than may be. */
@@ -219,6 +222,7 @@ export class ReAttention implements Disposable {
     using k = backend.tensor(tokens, keyCols);
     using v = backend.tensor(tokens, keyCols);
     using out = backend.tensor(tokens, queryCols);
+    // Nothing is spilled, so that nothing waits before the output is read: steps may follow one another at once.
     this.#cache.reserve(tokens);
     backend.write(q, query);
     backend.write(k, key);

@@ -45,7 +45,7 @@ export async function logitsOf(
     const rows: Float32Array[] = [];
     for (let start = 0; start < tokens.length; start += stepSize) {
       const step = Uint32Array.from(tokens.slice(start, start + stepSize));
-      const hidden = llama.forward(step, cache, { scope, selects: true, wantsHidden: true });
+      const hidden = await llama.forward(step, cache, { scope, selects: true, wantsHidden: true });
       using out = backend.tensor(step.length, config.vocabSize);
       llama.logits(out, hidden);
       const logits = await backend.read(out);

@@ -20,12 +20,12 @@ export async function outputOf(
   backend: Backend,
   rows: number,
   cols: number,
-  verb: (out: Tensor) => void,
+  verb: (out: Tensor) => void | Promise<void>,
 ): Promise<Float32Array> {
   const size = rows * cols;
   const before = new Float32Array(size + 2 * cols).fill(12345).fill(NaN, cols, cols + size);
   using all = tensorOf(backend, rows + 2, cols, before);
-  verb(backend.rows(all, 1, rows + 1));
+  await verb(backend.rows(all, 1, rows + 1));
   const after = await backend.read(all);
   const edges = [...after.subarray(0, cols), ...after.subarray(cols + size)];
   ok(edges.every((x) => x === 12345), "a verb wrote outside of its output");

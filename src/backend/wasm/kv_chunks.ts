@@ -6,6 +6,8 @@
 
 import type { SpillFile } from "../backend.ts";
 import { OutOfMemoryError } from "../../errors.ts";
+import { ChunkHolders } from "../kv_holders.ts";
+import { SpillSpace } from "../kv_spill.ts";
 import type { Arenas } from "./arenas.ts";
 import type { Machine } from "./machine.ts";
 
@@ -24,7 +26,7 @@ export interface Chunk {
   readonly blocks: Block[];
   /** Stores that hold it; more than one must not write. */
   owners: number;
-  /** Its place in the spill file, in chunks; -1 while values are in memory. */
+  /** Its place in the spill file, in bytes; -1 while values are in memory. */
   slot: number;
 }
 
@@ -34,22 +36,12 @@ export interface BlockSizes {
   readonly values: number;
 }
 
-/** A store, as its chunks know it. */
-export interface ChunkHolder {
-  /** Whether it has that chunk there. */
-  holds(index: number, chunk: Chunk): boolean;
-  /** Whether no attention call of it needs the chunk. */
-  canForget(index: number): boolean;
-  /** Lets go of the chunk for good. */
-  forget(index: number): void;
-}
-
 /** Gives chunks, copies them, takes them back. */
 export class ChunkPool {
   /** The arena of each layer. */
   readonly homes: readonly Machine[];
   /** The cache and its forks. */
-  readonly holders: Set<ChunkHolder> = new Set<ChunkHolder>();
+  readonly holders: ChunkHolders<Chunk> = new ChunkHolders<Chunk>();
   readonly #arenas: Arenas;
   /** What values are. */
   readonly #valueBytes: number;
@@ -57,11 +49,9 @@ export class ChunkPool {
   readonly #sizes: BlockSizes;
   /** What all chunks may occupy in memory, in bytes. */
   readonly #ceiling: number;
-  readonly #spill: SpillFile | null;
-  readonly #freeSlots: number[] = [];
+  readonly #spill: SpillSpace | null;
   /** What goes to the spill file and comes back, because files do not take memory that threads share. */
   #passing: Uint8Array = new Uint8Array(0);
-  #slots = 0;
   #residentBytes = 0;
 
   /** Empty. */
@@ -79,7 +69,7 @@ export class ChunkPool {
     const block = Math.max(sizes.keys, sizes.values);
     this.#sizes = spill === null ? sizes : { keys: block, values: block };
     this.#ceiling = ceiling;
-    this.#spill = spill;
+    this.#spill = spill && new SpillSpace(spill, this.homes.length * sizes.values);
   }
 
   /** What a chunk occupies whose keys and values are in memory, in bytes. */
@@ -188,18 +178,8 @@ export class ChunkPool {
   release(chunk: Chunk): void {
     if (--chunk.owners > 0) return;
     this.#residentBytes -= this.bytesOf(chunk);
-    if (chunk.slot >= 0) this.#freeSlots.push(chunk.slot);
+    if (chunk.slot >= 0) this.#spill!.give(chunk.slot);
     this.#free(chunk);
-  }
-
-  /** Whether nobody needs a chunk. */
-  canForget(index: number, chunk: Chunk): boolean {
-    return this.#holdersOf(index, chunk).every((holder) => holder.canForget(index));
-  }
-
-  /** Lets go of a chunk for all who hold it. */
-  forget(index: number, chunk: Chunk): void {
-    for (const holder of this.#holdersOf(index, chunk)) holder.forget(index);
   }
 
   /**
@@ -209,18 +189,7 @@ export class ChunkPool {
    */
   spill(chunk: Chunk): void {
     if (this.#spill === null || chunk.slot >= 0) return;
-    const slot = this.#freeSlots.pop() ?? this.#slots++;
-    try {
-      this.homes.forEach(({ memory }, layer) => {
-        const { values } = chunk.blocks[layer]!;
-        const bytes = this.#pass(this.#valueBytes);
-        bytes.set(memory.u8.subarray(values, values + bytes.length));
-        this.#spill!.write(this.#offset(slot, layer), bytes);
-      });
-    } catch (cause) {
-      this.#freeSlots.push(slot);
-      throw spillError("spill old values of the KV cache", cause);
-    }
+    const slot = this.#spill.write(this.#valuesOf(chunk));
     this.homes.forEach(({ memory }, layer) => {
       const block = chunk.blocks[layer]!;
       memory.free(block.values);
@@ -232,11 +201,7 @@ export class ChunkPool {
 
   /** out = a layer's spilled values from byte `from` on; not shared memory. */
   readSpilled(chunk: Chunk, layer: number, out: Uint8Array, from = 0): void {
-    try {
-      this.#spill!.read(this.#offset(chunk.slot, layer) + from, out);
-    } catch (cause) {
-      throw spillError("read spilled values of the KV cache", cause);
-    }
+    this.#spill!.read(chunk.slot, layer * this.#valueBytes + from, out);
   }
 
   /** Reads some bytes of a layer's spilled values to a pointer in the layer's arena. */
@@ -244,6 +209,15 @@ export class ChunkPool {
     const target = this.#pass(bytes);
     this.readSpilled(chunk, layer, target, from);
     this.homes[layer]!.memory.u8.set(target, ptr);
+  }
+
+  /** A chunk's values, layer by layer. */
+  *#valuesOf({ blocks }: Chunk): Generator<Uint8Array> {
+    for (const [layer, { values }] of blocks.entries()) {
+      const bytes = this.#pass(this.#valueBytes);
+      bytes.set(this.homes[layer]!.memory.u8.subarray(values, values + bytes.length));
+      yield bytes;
+    }
   }
 
   /**
@@ -255,14 +229,6 @@ export class ChunkPool {
     return this.#passing.subarray(0, bytes);
   }
 
-  #holdersOf(index: number, chunk: Chunk): ChunkHolder[] {
-    return [...this.holders].filter((holder) => holder.holds(index, chunk));
-  }
-
-  #offset(slot: number, layer: number): number {
-    return (slot * this.homes.length + layer) * this.#valueBytes;
-  }
-
   #free({ blocks }: Chunk): void {
     blocks.forEach(({ keys, values }, layer) => {
       const { memory } = this.homes[layer]!;
@@ -270,9 +236,4 @@ export class ChunkPool {
       if (values !== NOWHERE) memory.free(values);
     });
   }
-}
-
-function spillError(attempt: string, cause: unknown): Error {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new Error(`Cannot ${attempt}: ${reason}`, { cause });
 }

@@ -17,11 +17,12 @@ import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
 import { assertAppendable, assertLastChunk, assertLength, middleChunks } from "../kv_checks.ts";
 import { assertKept, forgottenRanges, withoutForgotten } from "../kv_forgotten.ts";
+import type { ChunkHolder } from "../kv_holders.ts";
 import { clearRows, contentBytes } from "../kv_planes.ts";
 import { type Arenas, lend } from "./arenas.ts";
 import type { WasmTensor } from "./handles.ts";
 import { centreChannels } from "./kv_channels.ts";
-import { type Block, type Chunk, type ChunkHolder, ChunkPool } from "./kv_chunks.ts";
+import { type Block, type Chunk, ChunkPool } from "./kv_chunks.ts";
 import { readContents, writeContents } from "./kv_contents.ts";
 import type { Machine } from "./machine.ts";
 import type { Frame } from "./memory.ts";
@@ -33,7 +34,7 @@ const RECORD_BYTES = 64;
 const LAYOUT_NAME = "planes 1";
 
 /** The wasm backend's {@linkcode KvStore}. */
-export class WasmKvStore implements KvStore, ChunkHolder {
+export class WasmKvStore implements KvStore, ChunkHolder<Chunk> {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
@@ -162,7 +163,12 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     try {
       if (copies) {
         const copy = this.#obtain(spareChunks) ?? refuse();
-        this.#pool.copy(copy, shared);
+        try {
+          this.#pool.copy(copy, shared);
+        } catch (error) {
+          this.#pool.release(copy);
+          throw error;
+        }
         this.#pool.release(shared);
         this.#chunks[writable] = copy;
         this.#rewind(writable);
@@ -424,8 +430,9 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     for (let i = first; i < end && room < bytes; i++) {
       const chunk = this.#chunks[i];
       if (!chunk) continue;
-      if (this.#forgets && this.#pool.canForget(i, chunk)) room += this.#pool.bytesOf(chunk);
-      else if (this.#pool.spills && chunk.slot < 0) room += this.#pool.spillableBytes;
+      if (this.#forgets && this.#pool.holders.canForget(i, chunk)) {
+        room += this.#pool.bytesOf(chunk);
+      } else if (this.#pool.spills && chunk.slot < 0) room += this.#pool.spillableBytes;
     }
     return room >= bytes;
   }
@@ -459,8 +466,8 @@ export class WasmKvStore implements KvStore, ChunkHolder {
     if (!this.#forgets) return false;
     for (let i = this.#firstKept(); i < end; i++) {
       const chunk = this.#chunks[i];
-      if (!chunk || !this.#pool.canForget(i, chunk)) continue;
-      this.#pool.forget(i, chunk);
+      if (!chunk || !this.#pool.holders.canForget(i, chunk)) continue;
+      this.#pool.holders.forget(i, chunk);
       return true;
     }
     return false;

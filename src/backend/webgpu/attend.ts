@@ -7,11 +7,12 @@
 
 import type { Rope } from "../../reattention/rope.ts";
 import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
+import { fetchValues, mayFetch } from "./fetch.ts";
 import type { WebGpuKvStore } from "./kv_store.ts";
 import type { RotaryTables } from "./rotary.ts";
 import type { WebGpuSelection } from "./select.ts";
 import { ATTEND, ATTEND_MERGE, BLOCK, MAX_WIDTH, QUERIES } from "./shaders/attend.ts";
-import { GATHER } from "./shaders/gather.ts";
+import { GATHER_KEYS, GATHER_VALUES, VALUE_QUADS } from "./shaders/gather.ts";
 import { PLACE_QUERIES } from "./shaders/place_queries.ts";
 import type { WebGpuTensor } from "./tensor.ts";
 
@@ -21,7 +22,12 @@ const GATHERED_BYTES = 1 << 26;
 /** Workgroups that keep a device busy; pieces are shared between as many. */
 const BUSY = 256;
 
-/** The verb `attend`: see Backend. */
+/**
+ * The verb `attend`: see Backend.
+ *
+ * Waits where the selection may hold tokens whose values are in the spill file: what was selected is read back then,
+ * 4 bytes a token, and the values of those that are there are sent to the device.
+ */
 export function attend(
   out: WebGpuTensor,
   query: WebGpuTensor,
@@ -32,11 +38,41 @@ export function attend(
   tables: RotaryTables,
   rope: Rope,
   positions: ScopeConfig["positions"],
+): void | Promise<void> {
+  const what = { out, query, store, layer, scope, selection, tables, rope, positions };
+  if (query.rows === 0) return;
+  const selects = Boolean(selection?.buffer);
+  if (!mayFetch(store, scope, selects)) return attendTo(what, null);
+  if (!selects) return attendTo(what, [new Uint32Array(0)]);
+  return selection!.tokens().then((lists) => {
+    // The store may be another one than it was.
+    selection!.check();
+    store.checkRead("attend", layer, scope.length);
+    attendTo(what, lists);
+  });
+}
+
+/** One attention call. */
+interface Call {
+  readonly out: WebGpuTensor;
+  readonly query: WebGpuTensor;
+  readonly store: WebGpuKvStore;
+  readonly layer: number;
+  readonly scope: Scope;
+  readonly selection: WebGpuSelection | null;
+  readonly tables: RotaryTables;
+  readonly rope: Rope;
+  readonly positions: ScopeConfig["positions"];
+}
+
+/** @param lists What was selected; null where all values are on the device. */
+function attendTo(
+  { out, query, store, layer, scope, selection, tables, rope, positions }: Call,
+  lists: readonly Uint32Array[] | null,
 ): void {
   const { device } = store.owner;
   const { numHeads, numKvHeads, headDim } = store.shape;
   const { rows } = query;
-  if (rows === 0) return;
   const { quads } = store;
   const width = 4 * quads;
   if (width > MAX_WIDTH) {
@@ -56,9 +92,13 @@ export function attend(
     localStart,
     length,
     has_selection: selection?.buffer ? 1 : 0,
-    listStride: selection !== null && selection.lists > 1 ? selection.stride : 0,
+    listStride: selection?.buffer && selection.lists > 1 ? selection.stride : 0,
     is_sequence: positions === "sequence" ? 1 : 0,
   };
+
+  const ranges = selection?.buffer
+    ? [[0, length]] as const
+    : [[0, globalEnd], [localStart, length]] as const;
 
   const room = Math.min(GATHERED_BYTES, device.bindingBytes) / (numKvHeads * width * 4);
   const piece = Math.min(Math.ceil(bound / BLOCK), Math.max(1, Math.floor(room / BLOCK))) * BLOCK;
@@ -84,29 +124,28 @@ export function attend(
       scale: 1 / Math.sqrt(headDim),
     }, [Math.ceil(headDim / 128), numHeads, rows]);
     for (let start = 0; start < bound; start += piece) {
-      const slabs = selection?.buffer
-        ? store.slabs(layer, 0, length)
-        : [...store.slabs(layer, 0, globalEnd), ...store.slabs(layer, localStart, length)]
-          .filter(({ params: { slab } }, i, all) =>
-            all.findIndex((each) => each.params.slab === slab) === i
-          );
-      for (const { buffers: { keys, values }, params } of slabs) {
+      const range = { ...what, start, piece };
+      for (const { buffer, params } of store.keySlabs(layer, ranges)) {
         device.run(
-          GATHER,
-          {
-            gatheredKeys,
-            gatheredValues,
-            keys,
-            values,
-            table,
-            selected,
-            channels: store.channels,
-            angles,
-          },
-          { ...params, ...what, headDim, start, piece, channelsAt: store.channelsAt(layer) },
+          GATHER_KEYS,
+          { gatheredKeys, keys: buffer, table, selected, channels: store.channels, angles },
+          { ...params, ...range, headDim, channelsAt: store.channelsAt(layer) },
           [piece / 64, numKvHeads, Math.ceil(headDim / 8)],
         );
       }
+      const fetched = lists && fetchValues(store, layer, scope, lists, start, piece);
+      const slabs = store.valueSlabs(layer, ranges);
+      if (fetched) slabs.push(store.fetchedSlab(fetched.buffer));
+      for (const { buffer, params } of slabs) {
+        device.run(GATHER_VALUES, { gatheredValues, values: buffer, table, selected }, {
+          ...params,
+          ...range,
+          is_fetched: buffer === fetched?.buffer ? 1 : 0,
+          fetchedFirst: fetched?.fetchedFirst ?? 0,
+          fetchedRows: fetched?.fetchedRows ?? 0,
+        }, [piece / 64, numKvHeads, Math.ceil(quads / VALUE_QUADS)]);
+      }
+      if (fetched) device.release(fetched.buffer);
       device.run(ATTEND[own], { states, gatheredKeys, gatheredValues, placed, selected }, {
         ...what,
         quads,

@@ -16,7 +16,7 @@ import type {
   Weight,
   WeightSource,
 } from "../backend.ts";
-import { checkGain, checkLargest, checkShape, checkSize } from "../checks.ts";
+import { checkGain, checkLargest, checkScores, checkShape, checkSize } from "../checks.ts";
 import type { Rope } from "../../reattention/rope.ts";
 import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
 import { attend } from "./attend.ts";
@@ -45,7 +45,6 @@ export class WebGpuBackend implements Backend, Owner {
   readonly ledger: Ledger;
   readonly #tables: RotaryTables;
   readonly #ownsDevice: boolean;
-  #selection: WebGpuSelection | null = null;
   #disposed = false;
 
   /** @param memoryLimit The most that handles may occupy, in bytes. */
@@ -264,9 +263,12 @@ export class WebGpuBackend implements Backend, Owner {
     const [from, queries] = [this.#store(store), this.#tensor(query)];
     checkShape("select", "query", query, query.rows, store.shape.numHeads * store.shape.headDim);
     from.checkRead("select", layer, scope.localStart);
-    this.#selection?.[Symbol.dispose]();
-    this.#selection = null;
-    return this.#selection = select(from, layer, queries, scope, config);
+    checkScores("select", config.scores, from.spills);
+    from.selection?.[Symbol.dispose]();
+    from.selection = null;
+    const selection = select(from, layer, queries, scope, config);
+    from.selection = selection;
+    return selection;
   }
 
   attend(
@@ -278,7 +280,7 @@ export class WebGpuBackend implements Backend, Owner {
     selection: Selection | null,
     rope: Rope,
     positions: ScopeConfig["positions"],
-  ): void {
+  ): void | Promise<void> {
     const [to, queries, from] = [this.#tensor(out), this.#tensor(query), this.#store(store)];
     const { numHeads, headDim } = store.shape;
     checkShape("attend", "query", query, query.rows, numHeads * headDim);
@@ -301,14 +303,13 @@ export class WebGpuBackend implements Backend, Owner {
     }
     if (selection !== null && !(selection instanceof WebGpuSelection)) throw foreign("selection");
     selection?.check();
-    attend(to, queries, from, layer, scope, selection, this.#tables, rope, positions);
+    return attend(to, queries, from, layer, scope, selection, this.#tables, rope, positions);
   }
 
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
     if (this.#ownsDevice) return this.device.destroy();
-    this.#selection?.[Symbol.dispose]();
     this.#tables[Symbol.dispose]();
   }
 

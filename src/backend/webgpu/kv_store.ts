@@ -1,6 +1,6 @@
 /**
- * The KV cache on the device: chunks of tokens, shared by forks. Keys and values stay there; what the host
- * knows is which chunks there are.
+ * The KV cache on the device: chunks of tokens, shared by forks. Keys stay there; the values of old chunks may go to
+ * a spill file. What the host knows is which chunks there are, and where.
  *
  * @module
  */
@@ -18,12 +18,16 @@ import { plainChannels } from "../key_channels.ts";
 import { kvBytesPerToken } from "../kv_bytes.ts";
 import { assertAppendable, assertLastChunk, assertLength, middleChunks } from "../kv_checks.ts";
 import { assertKept, forgottenRanges } from "../kv_forgotten.ts";
-import { clearRows, contentBytes, sizesOf } from "../kv_planes.ts";
+import type { ChunkHolder } from "../kv_holders.ts";
+import { clearRows, contentBytes } from "../kv_planes.ts";
 import type { DeviceBuffer } from "./device.ts";
-import { type Chunk, type ChunkHolder, ChunkSlabs, type LayerSlab } from "./kv_slabs.ts";
+import { type Bound, keyParams, type Range, slabsOf, valueParams } from "./kv_bindings.ts";
+import { type Chunk, ChunkPool } from "./kv_chunks.ts";
+import { readContents, writeContents } from "./kv_contents.ts";
+import { ChunkTable } from "./kv_table.ts";
 import type { Owner } from "./owner.ts";
 import { CENTER_CHANNELS } from "./shaders/center_channels.ts";
-import type { KvParam } from "./shaders/kv_layout.ts";
+import { FETCHED_SLAB, type KeyParam, type ValueParam } from "./shaders/kv_layout.ts";
 import { STORE_KEYS } from "./shaders/store_keys.ts";
 import { STORE_ROWS } from "./shaders/store_rows.ts";
 import type { WebGpuTensor } from "./tensor.ts";
@@ -31,17 +35,12 @@ import type { WebGpuTensor } from "./tensor.ts";
 /** The bytes of asm/kv_layout.ts; numbers of keys may be rounded otherwise, so that files are the device's own. */
 const LAYOUT_NAME = "planes 1, webgpu";
 
-/** A table's entry where a chunk was forgotten. */
-const NOWHERE = 0xffffffff;
-
 /** The webgpu backend's {@linkcode KvStore}. */
-export class WebGpuKvStore implements KvStore, ChunkHolder {
+export class WebGpuKvStore implements KvStore, ChunkHolder<Chunk> {
   readonly shape: AttentionShape;
   readonly format: KvFormat;
   readonly chunkSize: number;
   readonly layoutName: string = LAYOUT_NAME;
-  /** The device keeps everything. */
-  readonly spilledTokens = 0;
   readonly owner: Owner;
   /** Vectors of four in a head. */
   readonly quads: number;
@@ -51,8 +50,10 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   readonly valueStride: number;
   /** f32[numLayers][numKvHeads][3][4 * quads]: shaders/center_channels.ts. */
   readonly channels: DeviceBuffer;
+  /** The last selection from this store, which is given back with it. */
+  selection: Disposable | null = null;
   /** Shared with forks. */
-  readonly #slabs: ChunkSlabs;
+  readonly #pool: ChunkPool;
   /** Null where they were forgotten. */
   readonly #chunks: (Chunk | null)[] = [];
   readonly #forgets: boolean;
@@ -60,31 +61,29 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   #forgottenChunks = 0;
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
-  #table: DeviceBuffer | null = null;
-  /** Whether the table on the device is of the chunks that there are. */
-  #isTold = false;
+  readonly #table: ChunkTable;
   #disposed = false;
 
-  /** @param slabs Those of a fork's origin. */
-  constructor(owner: Owner, shape: AttentionShape, options: KvStoreOptions, slabs?: ChunkSlabs) {
+  /** @param pool That of a fork's origin. */
+  constructor(owner: Owner, shape: AttentionShape, options: KvStoreOptions, pool?: ChunkPool) {
     const { format, chunkSize, cacheBytes, spill, forget, keep } = resolveKvStore(shape, options);
-    if (spill !== null) {
-      throw new TypeError(
-        "Cannot make a KV store: the webgpu backend keeps everything on the device, so spill must be " +
-          'absent; use forget: "oldest" or the wasm backend',
-      );
-    }
     this.owner = owner;
     this.shape = shape;
     this.format = format;
     this.chunkSize = chunkSize;
     this.quads = Math.ceil(shape.headDim / 4);
     const plane = chunkSize * this.quads * 4;
-    this.headStride = this.#exactAt + (format === "i16" ? plane : 4 * plane);
+    const exactAt = plane + chunkSize * 4;
+    this.headStride = exactAt + (format === "i16" ? plane : 4 * plane);
     this.valueStride = shape.numKvHeads * this.quads * (format === "i16" ? 8 : 16);
     this.#forgets = forget === "oldest";
     this.#keep = keep;
-    this.#slabs = slabs ?? new ChunkSlabs(owner, shape.numLayers, sizesOf(this), cacheBytes);
+    this.#table = new ChunkTable(owner.device);
+    const sizes = {
+      keys: shape.numKvHeads * this.headStride,
+      values: chunkSize * this.valueStride,
+    };
+    this.#pool = pool ?? new ChunkPool(owner, shape.numLayers, sizes, cacheBytes, spill);
     owner.ledger.take("the KV cache's channels", this.channelBytes);
     try {
       this.channels = owner.device.allocate(this.channelBytes, "the KV cache's channels");
@@ -92,13 +91,13 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
       owner.ledger.give(this.channelBytes);
       throw error;
     }
-    if (slabs === undefined) {
+    if (pool === undefined) {
       const plain = plainChannels(this.quads * 4);
       const all = new Float32Array(this.channelBytes / 4);
       for (let at = 0; at < all.length; at += plain.length) all.set(plain, at);
       owner.device.write(this.channels, 0, all);
     }
-    this.#slabs.holders.add(this);
+    this.#pool.holders.add(this);
   }
 
   get bytesPerToken(): number {
@@ -106,7 +105,11 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   }
 
   get byteLength(): number {
-    return (this.#chunks.length - this.#forgottenChunks) * this.#slabs.chunkBytes;
+    return this.#chunks.reduce((sum, chunk) => sum + (chunk && this.#pool.bytesOf(chunk) || 0), 0);
+  }
+
+  get spilledTokens(): number {
+    return this.chunkSize * this.#chunks.filter((chunk) => chunk?.values === null).length;
   }
 
   get forgottenTokens(): number {
@@ -122,94 +125,92 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     return this.#forgottenChunks > 0;
   }
 
+  /** Whether values may be elsewhere than on the device. */
+  get spills(): boolean {
+    return this.#pool.spills;
+  }
+
   /** Where a layer's channels begin, in numbers. */
   channelsAt(layer: number): number {
     return layer * this.shape.numKvHeads * this.quads * 12;
   }
 
-  /** Which slab and slot each chunk has: shaders/kv_layout.ts. */
+  /** Where each chunk's keys and values are: shaders/kv_layout.ts. */
   table(): DeviceBuffer {
-    const { device } = this.owner;
-    const bytes = 4 * this.#chunks.length;
-    if (this.#table === null || this.#table.size < bytes) {
-      if (this.#table) device.release(this.#table);
-      this.#table = device.allocate(2 * bytes, "the table of the KV cache");
-      this.#isTold = false;
-    }
-    if (!this.#isTold) {
-      device.write(
-        this.#table,
-        0,
-        Uint32Array.from(this.#chunks, (chunk) => chunk ? chunk.slab << 20 | chunk.slot : NOWHERE),
-      );
-      this.#isTold = true;
-    }
-    return this.#table;
+    return this.#table.of(this.#chunks, this.#pool.moves);
   }
 
-  /** The slabs in which tokens [start, end) are, with a layer's buffers, and what kernels want to know of each. */
-  slabs(
-    layer: number,
-    start: number,
-    end: number,
-  ): { readonly buffers: LayerSlab; readonly params: Record<KvParam, number> }[] {
-    const found = new Set<number>();
-    for (let i = Math.floor(start / this.chunkSize); i * this.chunkSize < end; i++) {
-      const chunk = this.#chunks[i];
-      if (chunk) found.add(chunk.slab);
-    }
-    const { keys, values } = sizesOf(this);
-    return [...found].map((slab) => ({
-      buffers: this.#slabs.layer(slab, layer),
-      params: {
-        quads: this.quads,
-        is_half: this.format === "i16" ? 1 : 0,
-        chunkSize: this.chunkSize,
-        keyWords: keys / 4,
-        valueWords: values / 4,
-        headWords: this.headStride / 4,
-        scalesAt: this.chunkSize * this.quads,
-        exactAt: this.#exactAt / 4,
-        rowWords: this.valueStride / 4,
-        slab,
-      },
+  /** The slabs with a layer's keys of some tokens. */
+  keySlabs(layer: number, ranges: readonly Range[]): Bound<KeyParam>[] {
+    return slabsOf(this.#chunks, "keys", ranges, this.chunkSize).map((slab) => ({
+      buffer: this.#pool.buffer("keys", slab, layer),
+      params: keyParams(this.#pool, this, slab),
     }));
   }
 
-  reserve(length: number, spare = 0): void {
+  /** The slabs with a layer's values of some tokens, as far as they are on the device. */
+  valueSlabs(layer: number, ranges: readonly Range[]): Bound<ValueParam>[] {
+    return slabsOf(this.#chunks, "values", ranges, this.chunkSize).map((slab) => ({
+      buffer: this.#pool.buffer("values", slab, layer),
+      params: valueParams(this.#pool, this, slab),
+    }));
+  }
+
+  /** A buffer with values that were fetched, as a slab. */
+  fetchedSlab(buffer: DeviceBuffer): Bound<ValueParam> {
+    return { buffer, params: valueParams(this.#pool, this, FETCHED_SLAB) };
+  }
+
+  /** The parts of tokens [start, end) whose values are in the spill file; none reaches into two chunks. */
+  spilledWithin(start: number, end: number): Range[] {
+    const found: Range[] = [];
+    for (let t = start; t < end && this.spills;) {
+      const stop = Math.min(end, t - t % this.chunkSize + this.chunkSize);
+      if (this.#chunks[Math.floor(t / this.chunkSize)]?.values === null) found.push([t, stop]);
+      t = stop;
+    }
+    return found;
+  }
+
+  /** out = spilled values of tokens from `start` on, of one chunk: whole rows of all KV heads. */
+  readSpilled(out: Uint8Array, layer: number, start: number): void {
+    const chunk = this.#chunks[Math.floor(start / this.chunkSize)]!;
+    this.#pool.readSpilled(out, chunk, layer, start % this.chunkSize * this.valueStride);
+  }
+
+  reserve(length: number, spare = 0): void | Promise<void> {
     this.owner.device.check();
     assertLength("reserve", length, Infinity);
     const numChunks = Math.ceil(length / this.chunkSize);
     const spareChunks = Math.ceil((length + spare) / this.chunkSize) - numChunks;
-    // The last chunk may be one that a fork reads: it is copied, not written.
+    // The last chunk may be one that a fork reads, or be in the spill file: it is copied, not written.
     const writable = Math.floor(this.#length / this.chunkSize);
     const shared = this.#chunks[writable];
-    const copies = shared && length > this.#length && shared.owners > 1;
+    const written = shared && length > this.#length;
+    const copies = written && (shared.owners > 1 || shared.values === null);
     const missing = Math.max(0, numChunks - this.#chunks.length) + (copies ? 1 : 0);
     if (missing === 0 && spareChunks === 0) return;
     const tokens = `${length} tokens${spare > 0 ? `, and ${spare} to go on with,` : ""}`;
-    const refuse = () => this.#slabs.refuse(tokens, missing + spareChunks, this.#forgets);
+    const refuse = () => this.#pool.refuse(tokens, missing + spareChunks, this.#forgets);
+    const bytes = (missing + spareChunks) * this.#pool.chunkBytes;
     // Asked at once: what is forgotten does not return.
-    if (!this.#canYield((missing + spareChunks) * this.#slabs.chunkBytes)) refuse();
-    while (this.#slabs.roomBytes < (missing + spareChunks) * this.#slabs.chunkBytes) {
+    if (!this.#canYield(bytes)) refuse();
+    while (this.#pool.roomBytes < bytes) {
+      const old = this.#oldestToSpill();
+      if (old) return this.#reserveWithout(old, length, spare);
       if (!this.#forgetOldest()) refuse();
     }
     const before = this.#chunks.length;
     try {
-      if (copies) {
-        const copy = this.#slabs.allocate(numChunks - before);
-        this.#slabs.copy(copy, shared);
-        this.#slabs.release(shared);
-        this.#chunks[writable] = copy;
-      }
+      if (copies) this.#chunks[writable] = this.#pool.copy(shared, numChunks - before);
       while (this.#chunks.length < numChunks) {
-        this.#chunks.push(this.#slabs.allocate(numChunks - this.#chunks.length - 1));
+        this.#chunks.push(this.#pool.allocate(numChunks - this.#chunks.length - 1));
       }
     } catch (error) {
-      for (const chunk of this.#chunks.splice(before)) if (chunk) this.#slabs.release(chunk);
+      for (const chunk of this.#chunks.splice(before)) if (chunk) this.#pool.release(chunk);
       throw error;
     } finally {
-      this.#isTold = false;
+      this.#table.forget();
     }
   }
 
@@ -219,8 +220,8 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     this.#length = Math.min(this.#length, length);
     for (const chunk of this.#chunks.splice(Math.ceil(length / this.chunkSize))) {
       if (chunk === null) this.#forgottenChunks--;
-      else this.#slabs.release(chunk);
-      this.#isTold = false;
+      else this.#pool.release(chunk);
+      this.#table.forget();
     }
   }
 
@@ -229,9 +230,14 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     assertLastChunk("fork", length, this.#chunks, this.chunkSize);
     checkKept("fork", keep);
     const { format, chunkSize, shape, owner } = this;
+    // A step that waits may be writing behind the length: what it writes into is not to be shared.
+    const isWritten = length < this.#length && length % chunkSize !== 0;
+    if (isWritten && this.#pool.roomBytes < this.#pool.chunkBytes) {
+      this.#pool.refuse(`a fork of ${length} tokens`, 1, false);
+    }
     const forget = this.#forgets ? "oldest" : undefined;
     const options = { format, chunkSize, forget, keep } as const;
-    const fork = new WebGpuKvStore(owner, shape, options, this.#slabs);
+    const fork = new WebGpuKvStore(owner, shape, options, this.#pool);
     for (const chunk of this.#chunks.slice(0, Math.ceil(length / chunkSize))) {
       if (chunk) chunk.owners++;
       else fork.#forgottenChunks++;
@@ -239,6 +245,10 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     }
     owner.device.copy(fork.channels, 0, this.channels, 0, this.channelBytes);
     fork.#length = length;
+    if (isWritten) {
+      const last = fork.#chunks.length - 1;
+      fork.#chunks[last] = this.#pool.copy(fork.#chunks[last]!, 0);
+    }
     return fork;
   }
 
@@ -273,19 +283,7 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   }
 
   async #readChunk(out: Uint8Array, chunk: Chunk, tokens: number): Promise<void> {
-    const { device } = this.owner;
-    const { keys, values } = sizesOf(this);
-    const whole = device.allocate(this.chunkBytes, "a chunk that is to be read");
-    try {
-      for (let layer = 0, at = 0; layer < this.shape.numLayers; layer++, at += keys + values) {
-        const slab = this.#slabs.layer(chunk.slab, layer);
-        device.copy(whole, at, slab.keys, chunk.slot * keys, keys);
-        device.copy(whole, at + keys, slab.values, chunk.slot * values, values);
-      }
-      out.set(new Uint8Array(await device.read(whole, 0, this.chunkBytes)));
-    } finally {
-      device.release(whole);
-    }
+    await readContents(out, this.#pool, chunk);
     // What was there before, of this sequence or of another, is nobody's business.
     if (tokens < this.chunkSize) clearRows(out, this, tokens);
   }
@@ -295,23 +293,13 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     if (bytes === null && index === this.#chunks.length) {
       this.#chunks.push(null);
       this.#forgottenChunks++;
-      this.#isTold = false;
-    } else if (bytes !== null && chunk?.owners === 1) {
-      const { keys, values } = sizesOf(this);
-      const { device } = this.owner;
-      for (let layer = 0, at = 0; layer < this.shape.numLayers; layer++, at += keys + values) {
-        const slab = this.#slabs.layer(chunk.slab, layer);
-        device.write(slab.keys, chunk.slot * keys, bytes.subarray(at, at + keys));
-        device.write(
-          slab.values,
-          chunk.slot * values,
-          bytes.subarray(at + keys, at + keys + values),
-        );
-      }
+      this.#table.forget();
+    } else if (bytes !== null && chunk?.owners === 1 && chunk.values !== null) {
+      writeContents(this.#pool, chunk, bytes);
     } else {
       throw new RangeError(
-        `Cannot write a chunk: it must be one of the ${this.#chunks.length} reserved, or the next to be ` +
-          `forgotten, got ${index}`,
+        `Cannot write a chunk: it must be one of the ${this.#chunks.length} reserved and on the device, or the ` +
+          `next to be forgotten, got ${index}`,
       );
     }
     this.#length = Math.max(this.#length, index * this.chunkSize + tokens);
@@ -323,10 +311,11 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     const missing = Math.ceil(length / chunkSize) - this.#chunks.length;
     // As it will be when the last of them is reserved.
     const [start, end] = this.#middle(length - (length % chunkSize || Math.min(chunkSize, length)));
-    const leaving = this.#forgets ? Math.max(0, end - Math.max(start, this.#chunks.length)) : 0;
-    if (!this.#canYield((missing - leaving) * this.#slabs.chunkBytes)) {
-      this.#slabs.refuse(`${length} tokens`, missing, this.#forgets);
-    }
+    const leaving = Math.max(0, end - Math.max(start, this.#chunks.length));
+    const { chunkBytes, spillableBytes } = this.#pool;
+    const yielded = this.#forgets ? chunkBytes : this.#pool.spills ? spillableBytes : 0;
+    const bytes = missing * chunkBytes - leaving * yielded;
+    if (!this.#canYield(bytes)) this.#pool.refuse(`${length} tokens`, missing, this.#forgets);
   }
 
   holds(index: number, chunk: Chunk): boolean {
@@ -339,10 +328,10 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
   }
 
   forget(index: number): void {
-    this.#slabs.release(this.#chunks[index]!);
+    this.#pool.release(this.#chunks[index]!);
     this.#chunks[index] = null;
     this.#forgottenChunks++;
-    this.#isTold = false;
+    this.#table.forget();
   }
 
   /**
@@ -364,17 +353,21 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
       device.run(CENTER_CHANNELS, { channels, x: key.buffer }, params, [kvHeads]);
     }
     const table = this.table();
-    for (const { buffers, params } of this.slabs(layer, start, start + rows)) {
+    const range = [[start, start + rows]] as const;
+    const what = { rows, kvHeads, headDim, start };
+    for (const { buffer, params } of this.keySlabs(layer, range)) {
       device.run(
         STORE_KEYS,
-        { keys: buffers.keys, x: key.buffer, channels, table },
-        { ...params, rows, kvHeads, headDim, start, xAt: key.offset, channelsAt },
+        { keys: buffer, x: key.buffer, channels, table },
+        { ...params, ...what, xAt: key.offset, channelsAt },
         [kvHeads, rows],
       );
+    }
+    for (const { buffer, params } of this.valueSlabs(layer, range)) {
       device.run(
         STORE_ROWS,
-        { values: buffers.values, x: value.buffer, table },
-        { ...params, rows, kvHeads, headDim, start, xAt: value.offset },
+        { values: buffer, x: value.buffer, table },
+        { ...params, ...what, xAt: value.offset },
         [Math.ceil(params.rowWords / 64), rows],
       );
     }
@@ -403,16 +396,13 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     if (this.#disposed) return;
     this.#disposed = true;
     const { device, ledger } = this.owner;
+    this.selection?.[Symbol.dispose]();
     this.truncate(0);
-    this.#slabs.leave(this);
+    this.#pool.holders.delete(this);
+    this.#pool.clear();
     device.release(this.channels);
-    if (this.#table) device.release(this.#table);
+    this.#table[Symbol.dispose]();
     ledger.give(this.channelBytes);
-  }
-
-  /** Bytes before a KV head's exact keys: high bytes, and scales. */
-  get #exactAt(): number {
-    return this.chunkSize * this.quads * 4 + this.chunkSize * 4;
   }
 
   /**
@@ -425,7 +415,7 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     assertAppendable(
       { layer, numLayers, start, end, chunkSize },
       this.#chunks,
-      ({ owners }) => owners === 1,
+      ({ owners, values }) => owners === 1 && values !== null,
     );
     this.#length = Math.max(this.#length, end);
   }
@@ -437,13 +427,35 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
 
   /** Whether there is room for so many bytes, or could be. */
   #canYield(bytes: number): boolean {
-    let room = this.#slabs.roomBytes;
+    let room = this.#pool.roomBytes;
     const [start, end] = this.#middle();
-    for (let i = start; i < end && room < bytes && this.#forgets; i++) {
+    for (let i = start; i < end && room < bytes; i++) {
       const chunk = this.#chunks[i];
-      if (chunk && this.#slabs.canForget(i, chunk)) room += this.#slabs.chunkBytes;
+      if (!chunk) continue;
+      if (this.#forgets && this.#pool.holders.canForget(i, chunk)) {
+        room += this.#pool.bytesOf(chunk);
+      } else if (this.#pool.spills && chunk.values) room += this.#pool.spillableBytes;
     }
     return room >= bytes;
+  }
+
+  /** Reserves once the values of a chunk have left. */
+  async #reserveWithout(old: Chunk, length: number, spare: number): Promise<void> {
+    await this.#pool.spill(old);
+    if (this.#disposed) {
+      throw new TypeError(`Cannot reserve ${length} tokens: the store was disposed of meanwhile`);
+    }
+    await this.reserve(length, spare);
+  }
+
+  /** The oldest chunk whose values may leave; null if all of them have. */
+  #oldestToSpill(): Chunk | null {
+    const [start, end] = this.#middle();
+    for (let i = start; i < end && this.#pool.spills; i++) {
+      const chunk = this.#chunks[i];
+      if (chunk?.values) return chunk;
+    }
+    return null;
   }
 
   /** Forgets the oldest chunk that nobody needs; false if there is none. */
@@ -451,8 +463,8 @@ export class WebGpuKvStore implements KvStore, ChunkHolder {
     const [start, end] = this.#middle();
     for (let i = start; i < end && this.#forgets; i++) {
       const chunk = this.#chunks[i];
-      if (!chunk || !this.#slabs.canForget(i, chunk)) continue;
-      this.#slabs.forget(i, chunk);
+      if (!chunk || !this.#pool.holders.canForget(i, chunk)) continue;
+      this.#pool.holders.forget(i, chunk);
       return true;
     }
     return false;

@@ -15,7 +15,7 @@ import { ATTEND_MERGE } from "./shaders/attend.ts";
 import { CENTER_CHANNELS } from "./shaders/center_channels.ts";
 import { ELECT, SPREAD } from "./shaders/elect.ts";
 import { FILL } from "./shaders/fill.ts";
-import { GATHER } from "./shaders/gather.ts";
+import { GATHER_KEYS, GATHER_VALUES } from "./shaders/gather.ts";
 import { PLACE_QUERIES } from "./shaders/place_queries.ts";
 import { PROBE } from "./shaders/probe.ts";
 import { RANK } from "./shaders/rank.ts";
@@ -38,7 +38,8 @@ const KERNELS = [
   CENTER_CHANNELS,
   ELECT,
   FILL,
-  GATHER,
+  GATHER_KEYS,
+  GATHER_VALUES,
   MERGE_PICKS,
   PLACE_QUERIES,
   RANK,

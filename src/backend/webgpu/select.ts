@@ -47,11 +47,11 @@ export class WebGpuSelection implements Selection {
     return this.buffer === null ? 0 : this.stride - 1;
   }
 
-  /** @throws {TypeError} If the backend has selected anew: a selection lasts until then. */
+  /** @throws {TypeError} If there was another from the same store: a selection lasts until then. */
   check(): void {
     if (this.#isCurrent) return;
     throw new TypeError(
-      "Cannot use the selection: it must be the last one that its backend made; read it before the next",
+      "Cannot use the selection: it must be the last one made from its store; read it before the next",
     );
   }
 
@@ -238,19 +238,20 @@ function pick(
     const end = Math.min(localStart, origin + stride);
     const count = end - origin;
     if (store.hasHoles) fill(device, scores, all * stride);
-    for (const { buffers: { keys, values }, params } of store.slabs(layer, origin, end)) {
-      const range = { ...params, start: origin, end, origin, stride };
-      if (rule !== "qk") {
-        const squares = rule === "qkv2" ? 1 : 0;
-        device.run(KEY_NORMS, { norms, values, table }, { ...range, squares }, [
-          Math.ceil(count / 64),
-          numKvHeads,
-        ]);
-      }
+    const ranges = [[origin, end]] as const;
+    const range = { start: origin, end, origin, stride };
+    const squares = rule === "qkv2" ? 1 : 0;
+    for (const { buffer, params } of rule === "qk" ? [] : store.valueSlabs(layer, ranges)) {
+      device.run(KEY_NORMS, { norms, values: buffer, table }, { ...params, ...range, squares }, [
+        Math.ceil(count / 64),
+        numKvHeads,
+      ]);
+    }
+    for (const { buffer, params } of store.keySlabs(layer, ranges)) {
       device.run(
         SCAN_KEYS,
-        { scores, keys, table, packed, norms },
-        { ...range, queries, weighted: rule === "qk" ? 0 : 1 },
+        { scores, keys: buffer, table, packed, norms },
+        { ...params, ...range, queries, weighted: rule === "qk" ? 0 : 1 },
         [Math.ceil(count / 64), numKvHeads, Math.ceil(queries / SCAN_QUERIES_AT_ONCE)],
       );
     }

@@ -5,7 +5,7 @@
  */
 
 import { defineKernel } from "../kernel.ts";
-import { NOWHERE_CHUNK } from "./kv_layout.ts";
+import { entryOf, NOWHERE_ENTRY } from "./kv_layout.ts";
 import { RADIX } from "./radix.ts";
 
 /**
@@ -116,7 +116,9 @@ fn tokensOf(ballot: u32, word: u32) -> u32 {
   if (p.has_holes == 0u) { return found; }
   for (var bit = 0u; bit < 32u; bit += 1u) {
     if (((found >> bit) & 1u) == 0u) { continue; }
-    if (table[(p.first + word * 32u + bit) / p.chunkSize] == ${NOWHERE_CHUNK}) { found &= ~(1u << bit); }
+    if (${
+    entryOf("keys", "p.first + word * 32u + bit")
+  } == ${NOWHERE_ENTRY}u) { found &= ~(1u << bit); }
   }
   return found;
 }

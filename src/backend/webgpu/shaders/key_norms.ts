@@ -7,13 +7,13 @@
  */
 
 import { defineKernel } from "../kernel.ts";
-import { KV_PARAMS, SLOT_OF, VALUE_QUAD } from "./kv_layout.ts";
+import { slotOf, VALUE_PARAMS, VALUE_QUAD } from "./kv_layout.ts";
 
 /** A lane has a token of [start, end), and writes at its place from `origin` on. */
 export const KEY_NORMS = defineKernel({
   name: "keyNorms",
   params: {
-    ...KV_PARAMS,
+    ...VALUE_PARAMS,
     start: "u32",
     end: "u32",
     origin: "u32",
@@ -25,7 +25,7 @@ export const KEY_NORMS = defineKernel({
     values: ["read", "array<u32>"],
     table: ["read", "array<u32>"],
   },
-  code: `${SLOT_OF}
+  code: `${slotOf("values")}
 ${VALUE_QUAD}
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -33,7 +33,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (t >= p.end) { return; }
   let slot = slotOf(t);
   if (slot == NOWHERE) { return; }
-  let at = slot * p.valueWords + (t % p.chunkSize) * p.rowWords + id.y * valueHeadWords();
+  let at = slot * p.slotWords + (t % p.chunkSize) * p.rowWords + id.y * valueHeadWords();
   var sum = vec4<f32>(0.0);
   for (var quad = 0u; quad < p.quads; quad += 1u) {
     let value = valueQuad(at, quad);

@@ -1,41 +1,67 @@
 /**
- * How kernels find keys and values: src/backend/webgpu/kv_layout.ts says where they are in a chunk; a
- * store's table says where its chunks are.
+ * How kernels find keys and values: asm/kv_layout.ts says where they are in a chunk; a store's table
+ * (src/backend/webgpu/kv_table.ts) says where its chunks are.
  *
  * @module
  */
 
-/** The parameters that all of these kernels have. Sizes are words. */
-export const KV_PARAMS = {
+/** The parameters of all kernels that want to find keys or values. Sizes are words. */
+const PARAMS = {
   quads: "u32", // vectors of four in a head
   is_half: "u32", // whether the format is i16
   chunkSize: "u32", // tokens
-  keyWords: "u32", // of a chunk's keys
-  valueWords: "u32", // of a chunk's values
+  slab: "u32", // the slab that is bound
+  slotWords: "u32", // from a chunk's keys or values in it to the next's
+} as const;
+
+/** The parameters of kernels that find keys. */
+export const KEY_PARAMS = {
+  ...PARAMS,
   headWords: "u32", // from a KV head's keys to the next's
   scalesAt: "u32",
   exactAt: "u32",
-  rowWords: "u32", // from a token's values to the next's
-  slab: "u32", // the slab that is bound
 } as const;
 
-/** Names of {@linkcode KV_PARAMS}. */
-export type KvParam = keyof typeof KV_PARAMS;
+/** The parameters of kernels that find values. */
+export const VALUE_PARAMS = {
+  ...PARAMS,
+  rowWords: "u32", // from a token's values to the next's
+} as const;
+
+/** Names of {@linkcode KEY_PARAMS}. */
+export type KeyParam = keyof typeof KEY_PARAMS;
+
+/** Names of {@linkcode VALUE_PARAMS}. */
+export type ValueParam = keyof typeof VALUE_PARAMS;
 
 /** What a table has where a chunk was forgotten. */
-export const NOWHERE_CHUNK = "0xffffffffu";
+export const NOWHERE_ENTRY = 0xffffffff;
+
+/** The slab of values that are in the spill file: no slab, but what was fetched from there. */
+export const FETCHED_SLAB = 0xffe;
 
 /**
- * `slotOf(t)`: where the chunk of a token is in the bound slab; NOWHERE if it is in another one or was
- * forgotten. Wants `table`, u32[chunks]: 4096 times a slab, and a slot in it.
+ * A chunk's entry in `table`, u32[chunks][keys, values]: 2^20 times a slab, and a slot in it.
+ *
+ * @param token WGSL, of the chunk.
  */
-export const SLOT_OF = `
-const NOWHERE = ${NOWHERE_CHUNK};
+export function entryOf(plane: "keys" | "values", token: string): string {
+  return `table[2u * ((${token}) / p.chunkSize) + ${plane === "keys" ? 0 : 1}u]`;
+}
+
+/**
+ * `slotOf(t)`: where a token's chunk has its keys or values in the bound slab; NOWHERE if they are in another one
+ * or were forgotten. Wants `table`.
+ */
+export function slotOf(plane: "keys" | "values"): string {
+  return `
+const NOWHERE = ${NOWHERE_ENTRY}u;
 fn slotOf(t: u32) -> u32 {
-  let entry = table[t / p.chunkSize];
+  let entry = ${entryOf(plane, "t")};
   if (entry == NOWHERE || (entry >> 20u) != p.slab) { return NOWHERE; }
   return entry & 0xfffffu;
 }`;
+}
 
 /**
  * `keyQuad(at, row, quad)`: four of a key's numbers as they are stored, `at` being where the chunk's keys of

@@ -11,7 +11,7 @@
  */
 
 import { defineKernel, repeat } from "../kernel.ts";
-import { KEY_QUAD, KV_PARAMS, SLOT_OF } from "./kv_layout.ts";
+import { KEY_PARAMS, KEY_QUAD, slotOf } from "./kv_layout.ts";
 import { ORDER } from "./order.ts";
 
 /** Queries of a lane. */
@@ -21,7 +21,7 @@ export const SCAN_QUERIES_AT_ONCE = 8;
 export const SCAN_KEYS = defineKernel({
   name: "scanKeys",
   params: {
-    ...KV_PARAMS,
+    ...KEY_PARAMS,
     start: "u32",
     end: "u32",
     origin: "u32",
@@ -36,7 +36,7 @@ export const SCAN_KEYS = defineKernel({
     packed: ["read", "array<vec4<f32>>"],
     norms: ["read", "array<f32>"],
   },
-  code: `${SLOT_OF}
+  code: `${slotOf("keys")}
 ${KEY_QUAD}
 ${ORDER}
 @compute @workgroup_size(64)
@@ -48,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let head = id.y;
   let first = id.z * 8u;
   let row = t % p.chunkSize;
-  let at = slot * p.keyWords + head * p.headWords;
+  let at = slot * p.slotWords + head * p.headWords;
   let length = p.quads + 1u;
   // The last query again where there are no more.
   ${

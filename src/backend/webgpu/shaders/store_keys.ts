@@ -1,5 +1,5 @@
 /**
- * Keys into chunks, as src/backend/webgpu/kv_layout.ts lays them out:
+ * Keys into chunks, as asm/kv_layout.ts lays them out:
  *
  *     n = round((key - centre) * weight / scale), |n| <= 16383;  16384 + n = 256 * high + low
  *
@@ -7,13 +7,13 @@
  */
 
 import { defineKernel } from "../kernel.ts";
-import { KV_PARAMS, SLOT_OF } from "./kv_layout.ts";
+import { KEY_PARAMS, slotOf } from "./kv_layout.ts";
 
 /** A workgroup has a token's key of one KV head. */
 export const STORE_KEYS = defineKernel({
   name: "storeKeys",
   params: {
-    ...KV_PARAMS,
+    ...KEY_PARAMS,
     rows: "u32",
     kvHeads: "u32",
     headDim: "u32",
@@ -27,7 +27,7 @@ export const STORE_KEYS = defineKernel({
     channels: ["read", "array<f32>"],
     table: ["read", "array<u32>"],
   },
-  code: `${SLOT_OF}
+  code: `${slotOf("keys")}
 const LIMIT = 16383.0;
 var<workgroup> largest: array<f32, 64>;
 
@@ -53,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     workgroupBarrier();
   }
   most = largest[0];
-  let at = slot * p.keyWords + head * p.headWords;
+  let at = slot * p.slotWords + head * p.headWords;
   let factor = select(0.0, LIMIT / most, most > 0.0);
   if (lane == 0u) { keys[at + p.scalesAt + row] = bitcast<u32>(most / LIMIT); }
   for (var quad = lane; quad < p.quads; quad += 64u) {

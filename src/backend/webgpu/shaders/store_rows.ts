@@ -6,13 +6,13 @@
 
 import { defineKernel } from "../kernel.ts";
 import { TO_HALF } from "./halves.ts";
-import { KV_PARAMS, SLOT_OF } from "./kv_layout.ts";
+import { slotOf, VALUE_PARAMS } from "./kv_layout.ts";
 
 /** A lane writes a word: one number, or two halves. */
 export const STORE_ROWS = defineKernel({
   name: "storeRows",
   params: {
-    ...KV_PARAMS,
+    ...VALUE_PARAMS,
     rows: "u32",
     kvHeads: "u32",
     headDim: "u32",
@@ -24,7 +24,7 @@ export const STORE_ROWS = defineKernel({
     x: ["read", "array<f32>"],
     table: ["read", "array<u32>"],
   },
-  code: `${SLOT_OF}
+  code: `${slotOf("values")}
 ${TO_HALF}
 fn number(row: u32, i: u32) -> f32 {
   let width = p.quads * 4u;
@@ -45,6 +45,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   } else {
     word = toHalf(number(id.y, id.x * 2u)) | (toHalf(number(id.y, id.x * 2u + 1u)) << 16u);
   }
-  values[slot * p.valueWords + (t % p.chunkSize) * p.rowWords + id.x] = word;
+  values[slot * p.slotWords + (t % p.chunkSize) * p.rowWords + id.x] = word;
 }`,
 });
