@@ -247,6 +247,8 @@ for (const { label, open } of backends) {
       topK: 4,
       maxSpans: 6,
       spanSize: 8,
+      // A program that acts as a GPU takes two milliseconds to rank a row's keys.
+      voteEvery: 8,
     };
     const rope = createRope(1e4, SHAPE.headDim);
     const newCache = () =>
@@ -254,7 +256,7 @@ for (const { label, open } of backends) {
     const advance = async (cache: KvCache, from: Inputs, end: number) => {
       const results = [];
       while (cache.length < end) {
-        const step = Math.min(23, end - cache.length);
+        const step = Math.min(41, end - cache.length);
         const { query, key, value } = slice(from, cache.length, cache.length + step);
         cache.reserve(step);
         using q = tensorOf(backend, step, 64, query);
@@ -264,9 +266,10 @@ for (const { label, open } of backends) {
         const call = { cache, layer: 0, rope, config, selects: true };
         const { selection } = reattend(backend, out, q, k, v, call);
         cache.advance(step);
-        results.push([await selection?.tokens(), await backend.read(out)]);
+        // Not waited for in each step: a GPU answers all of them in about the time of one.
+        results.push(Promise.all([selection?.tokens(), backend.read(out)]));
       }
-      return results;
+      return await Promise.all(results);
     };
     for (const length of [1, 63, 64, 65, 200]) {
       using replay = newCache();
