@@ -3,7 +3,7 @@
 
 import { equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -48,11 +48,10 @@ after(() => {
 
 /** The library and npm webgpu as they lie in a project that has installed both. */
 function installedLibrary(): string {
-  buildBundles();
   project = mkdtempSync(join(tmpdir(), "reattention-project-"));
   const own = join(project, "node_modules/@reattention/reattention");
   mkdirSync(own, { recursive: true });
-  cpSync(join(root, "dist/node"), join(own, "dist/node"), { recursive: true });
+  buildBundles(join(own, "dist"));
   for (const name of ["models", "package.json"]) symlinkSync(join(root, name), join(own, name));
   symlinkSync(dirname(WEBGPU_MODULE), join(project, "node_modules/webgpu"), "junction");
   return pathToFileURL(join(own, "dist/node/mod.js")).href;
