@@ -3,7 +3,7 @@
 
 import { equal, match, ok } from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -20,6 +20,7 @@ interface Runtime {
   readonly env: Readonly<Record<string, string>>;
   /** The library's address. */
   readonly library: () => string;
+  readonly skip: string | false;
 }
 
 interface Outcome {
@@ -38,8 +39,6 @@ const REMARKS =
 
 const { deno, bun } = process.versions as Record<string, string | undefined>;
 const root = fileURLToPath(repository);
-const hasNode = spawnSync("node", ["--version"]).status === 0;
-const hasModule = existsSync(WEBGPU_MODULE);
 
 let project = "";
 after(() => {
@@ -48,54 +47,42 @@ after(() => {
 
 /** The library and npm webgpu as they lie in a project that has installed both. */
 function installedLibrary(): string {
-  buildBundles();
   project = mkdtempSync(join(tmpdir(), "reattention-project-"));
   const own = join(project, "node_modules/@reattention/reattention");
   mkdirSync(own, { recursive: true });
-  cpSync(join(root, "dist/node"), join(own, "dist/node"), { recursive: true });
+  buildBundles(join(own, "dist"));
   for (const name of ["models", "package.json"]) symlinkSync(join(root, name), join(own, name));
   symlinkSync(dirname(WEBGPU_MODULE), join(project, "node_modules/webgpu"), "junction");
   return pathToFileURL(join(own, "dist/node/mod.js")).href;
 }
 
 const source = new URL("mod.ts", repository).href;
-const runtimes: readonly Runtime[] = [
-  ...deno
-    ? [
-      {
-        name: "Deno",
-        command: [process.execPath, "run", "-A"],
-        env: {},
-        library: () => source,
-      } as const,
-    ]
-    : [],
-  ...bun && hasModule
-    ? [
-      {
-        name: "Bun",
-        command: [process.execPath],
-        env: { ...webGpuEnvironment(), NODE_PATH: dirname(dirname(WEBGPU_MODULE)) },
-        library: () => source,
-      } as const,
-    ]
-    : [],
-  // It does not matter who starts Node's processes: Deno's suite does.
-  ...!bun && hasNode && hasModule
-    ? [
-      {
-        name: "Node",
-        command: ["node"],
-        env: webGpuEnvironment(),
-        library: installedLibrary,
-      } as const,
-    ]
-    : [],
-];
-if (!hasModule) {
-  console.log("!! npm webgpu is not there: the tests of its processes were skipped");
-}
-
+const noModule = !existsSync(WEBGPU_MODULE) && "npm webgpu is not there";
+const runtimes: readonly Runtime[] = bun
+  ? [{
+    name: "Bun",
+    command: [process.execPath],
+    env: { ...webGpuEnvironment(), NODE_PATH: dirname(dirname(WEBGPU_MODULE)) },
+    library: () => source,
+    skip: noModule,
+  }]
+  : [
+    {
+      name: "Deno",
+      command: [process.execPath, "run", "-A"],
+      env: {},
+      library: () => source,
+      skip: !deno && "this is not Deno",
+    },
+    // It does not matter who starts Node's processes: Deno's suite does.
+    {
+      name: "Node",
+      command: ["node"],
+      env: webGpuEnvironment(),
+      library: installedLibrary,
+      skip: noModule || (spawnSync("node", ["--version"]).status !== 0 && "there is no Node"),
+    },
+  ];
 /** Runs one of webgpu/scenarios.js. */
 async function run(
   { command: [command, ...options], env }: Runtime,
@@ -121,28 +108,34 @@ async function run(
   return { status, facts, error: error.replace(REMARKS, "") } as Outcome;
 }
 
-for (const runtime of runtimes) {
-  let library = "";
-  /** Why there is no device here; null: there is one. */
-  let missing: string | null = null;
-  test(`${runtime.name} with WebGPU: a program writes as on the processor, and ends without disposing`, async () => {
-    library = runtime.library();
-    const { status, facts, error } = await run(runtime, library, "ends without disposing");
-    equal(error, "");
-    equal(status, 0);
-    if (typeof facts.missing === "string") {
-      missing = facts.missing;
-      console.log(`!! WebGPU in ${runtime.name}: ${missing}`);
-      return;
-    }
-    match(String(facts.description), /^webgpu, /);
-    equal(facts.gpu, facts.processor);
-  });
+/** Why nothing can be tried there. */
+async function whyNot(runtime: Runtime, library: () => string): Promise<string | false> {
+  if (runtime.skip) return runtime.skip;
+  const { facts, error } = await run(runtime, library(), "looks for a device");
+  const { missing = `it found none: ${error}` } = facts;
+  return missing === null ? false : String(missing);
+}
 
+for (const runtime of runtimes) {
+  const { name } = runtime;
+  let library = "";
+  const skip = await whyNot(runtime, () => library = runtime.library());
+  if (skip) console.log(`!! the tests of WebGPU in processes of ${name} were skipped: ${skip}`);
   const check = (title: string, scenario: string, judge: (outcome: Outcome) => void) =>
-    test(`${runtime.name} with WebGPU: ${title}`, async () => {
-      if (missing === null) judge(await run(runtime, library, scenario));
+    test(`${name} with WebGPU: ${title}`, { skip }, async () => {
+      judge(await run(runtime, library, scenario));
     });
+
+  check(
+    "a program writes as on the processor, and ends without disposing",
+    "ends without disposing",
+    ({ status, facts, error }) => {
+      equal(error, "");
+      equal(status, 0);
+      match(String(facts.description), /^webgpu, /);
+      equal(facts.gpu, facts.processor);
+    },
+  );
 
   check(
     "what was disposed can be opened again, and the process ends",

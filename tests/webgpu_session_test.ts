@@ -57,6 +57,31 @@ test("pocket answers on webgpu as it does on the processor", { skip }, async () 
   equal(await answerOn(model), expected);
 });
 
+test("what is read back of a generated token is its best logits alone", { skip }, async () => {
+  using model = await loadModel(undefined, { backend: "webgpu", allowSoftware: true });
+  const { device } = model.backend as WebGpuBackend;
+  const sizes: number[] = [];
+  const read = device.read;
+  device.read = (source, offset, bytes) => {
+    sizes.push(bytes);
+    return read.call(device, source, offset, bytes);
+  };
+  using session = model.session();
+  await session.prefill(model.tokenizer.encode("It was a dark and stormy night"));
+  await session.logits();
+  for (
+    const [options, bytes] of [
+      [{}, 8],
+      [{ temperature: 0.8, topK: 5, topP: 0.9, seed: 1 }, 6 * 8],
+      [{ temperature: 0.8, seed: 1 }, 4 * model.config.vocabSize],
+    ] as const
+  ) {
+    sizes.length = 0;
+    for await (const _ of session.generate({ maxTokens: 2, ...options }));
+    deepEqual(sizes, [bytes, bytes]);
+  }
+});
+
 test(
   "a session on webgpu whose values are in a file answers as if they were not",
   { skip: long },
