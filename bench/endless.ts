@@ -3,14 +3,14 @@
  * at depths 0.1, 0.5 and 0.9 of what was read by then, are asked for. What reading, asking and memory cost is
  * written down at each.
  *
- *     deno run -A bench/endless.ts --lengths 16K,64K,256K,1M
+ *     deno task endless --lengths 16K,64K,256K,1M
  *     bun bench/endless.ts --lengths 16K,1M,4M,10M --cache-bytes 11G --memory-limit 14G --spill /tmp
  *
  * With --json every length is a line; the lines of several runs are a picture of cost by length:
  *
- *     deno run -A bench/endless.ts --json > cost.jsonl
+ *     deno task endless --json > cost.jsonl
  *     bun bench/endless.ts --json >> cost.jsonl
- *     deno run -A src/cli/main.ts picture cost cost.jsonl --out cost.svg
+ *     deno task picture cost cost.jsonl --out cost.svg
  */
 import process from "node:process";
 import { parseArgs } from "node:util";

@@ -3,21 +3,11 @@
  * Arguments are test files; default: all of tests/.
  */
 import { existsSync, readdirSync } from "node:fs";
+import { availableParallelism, totalmem } from "node:os";
 import process from "node:process";
-import { bun, DENO, ROOT, run } from "./tools.ts";
+import { bun, DENO, ROOT, run, webGpu } from "./tools.ts";
 
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
-
-const files = process.argv.length > 2 ? process.argv.slice(2) : ["tests/"];
-const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-const skips = new Set<string>();
-let broken = false;
-
-/** How to run tests, and how what is printed last counts them. */
+/** How to run a file of tests, and how what is printed last counts them. */
 interface Runner {
   readonly name: string;
   readonly command: string;
@@ -25,29 +15,29 @@ interface Runner {
   readonly patterns: Readonly<Record<keyof Counts, RegExp>>;
 }
 
-/** Runs some files and adds up what the runner's closing lines say; gives the output. */
-async function runFiles(runner: Runner, files: readonly string[], quiet: boolean): Promise<string> {
-  const { name, command, args, patterns } = runner;
-  const { code, output } = await run(command, [...args, ...files], { quiet });
-  let ran = 0;
-  for (const key of ["passed", "failed", "skipped"] as const) {
-    const count = Number([...output.matchAll(patterns[key])].at(-1)?.[1] ?? 0);
-    total[key] += count;
-    ran += count;
-  }
-  // What a test file says aloud of all its tests that were skipped.
-  for (const [line] of output.matchAll(/^!! .*$/gm)) skips.add(line);
-  if (code !== 0 || ran === 0) {
-    broken = true;
-    console.error(`${name}: exit code ${code}, ${ran} tests ran`);
-  }
-  return output;
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
 }
+
+/** A file of tests to be run by a runner, in a process of its own. */
+interface Job {
+  readonly runner: Runner;
+  readonly file: string;
+}
+
+/** What the largest tests hold, so that machines with many cores and little memory run fewer at once. */
+const JOB_BYTES = 4 * 2 ** 30;
+
+/** What is printed once more of a file that failed. */
+const LAST_LINES = 40;
 
 const deno: Runner = {
   name: "Deno",
   command: DENO,
-  args: ["test", "-A", "--frozen"],
+  // Types are checked by `deno task check`; in each process anew they would take as long as the tests.
+  args: ["test", "-A", "--frozen", "--no-check"],
   patterns: { passed: /(\d+) passed/g, failed: /(\d+) failed/g, skipped: /(\d+) ignored/g },
 };
 const inBun: Runner = {
@@ -61,14 +51,50 @@ const inBun: Runner = {
   },
 };
 
-// Side by side: much of a test waits, or has one thread.
-console.log("\n== Deno ==");
-const first = runFiles(deno, files, false);
+const env = await webGpu();
+const files = (process.argv.length > 2 ? process.argv.slice(2) : ["tests/"]).flatMap(testFiles);
+// The longest, of wasm and webgpu, have names at the end: begun first, they do not run alone at last.
+const jobs: Job[] = files.reverse().flatMap((file) => [{ runner: deno, file }, {
+  runner: inBun,
+  file,
+}]);
+const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+const skips = new Set<string>();
+const broken: string[] = [];
+const seconds = new Map<string, number>();
+
 // A process for each file: in one that has had hundreds of WebAssembly memories, Bun is four times slower.
-const outputs: string[] = [];
-for (const file of files.flatMap(testFiles)) outputs.push(await runFiles(inBun, [file], true));
-await first;
-console.log(`\n== Bun ==\n${outputs.join("")}`);
+const atOnce = Math.min(
+  availableParallelism(),
+  Math.max(1, Math.floor(totalmem() / JOB_BYTES)),
+);
+await Promise.all(Array.from({ length: atOnce }, async () => {
+  for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) await runJob(job);
+}));
+
+/** Runs a file, prints what it printed, and adds up what its closing lines say. */
+async function runJob({ runner, file }: Job): Promise<void> {
+  const { name, command, args, patterns } = runner;
+  const began = performance.now();
+  const { code, output } = await run(command, [...args, file], { quiet: true, env });
+  const took = (performance.now() - began) / 1000;
+  seconds.set(`${name} ${file}`, took);
+  console.log(`\n== ${name}: ${file}, ${took.toFixed(1)} s ==\n${output.trimEnd()}`);
+  let ran = 0;
+  for (const key of ["passed", "failed", "skipped"] as const) {
+    const count = Number([...output.matchAll(patterns[key])].at(-1)?.[1] ?? 0);
+    total[key] += count;
+    ran += count;
+  }
+  // What a test file says aloud of all its tests that were skipped.
+  for (const [line] of output.matchAll(/^!! .*$/gm)) skips.add(line);
+  if (code !== 0 || ran === 0) {
+    const end = output.trimEnd().split("\n").slice(-LAST_LINES).join("\n");
+    broken.push(
+      `== ${name}: ${file}: exit code ${code}, ${ran} tests ran; its last lines:\n${end}`,
+    );
+  }
+}
 
 /** The test files that a path means. */
 function testFiles(path: string): string[] {
@@ -83,6 +109,10 @@ if (!existsSync(`${ROOT}../shared`)) {
       "authors' vectors were skipped",
   );
 }
+const longest = [...seconds].sort((a, b) => b[1] - a[1]).slice(0, 8);
+console.log(`\nlongest: ${longest.map(([job, took]) => `${job} ${took.toFixed(0)} s`).join(", ")}`);
 if (skips.size > 0) console.log(`\n${[...skips].join("\n")}`);
+// Again: it may be far up where it happened.
+for (const what of broken) console.log(`\n${what}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
-process.exitCode = broken || total.failed > 0 ? 1 : 0;
+process.exitCode = broken.length > 0 || total.failed > 0 ? 1 : 0;

@@ -1,4 +1,4 @@
-/** Shared by the other scripts: running commands, and having Bun at hand at the pinned version. */
+/** Shared by the other scripts: running commands, and having Bun and its WebGPU at hand at the pinned versions. */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import process from "node:process";
@@ -7,20 +7,26 @@ import { fileURLToPath } from "node:url";
 /** The version that the lock files, the types and the measurements belong to. */
 export const BUN_VERSION = "1.4.4";
 
+/** Of npm `webgpu`, which gives Bun and Node a WebGPU. */
+export const WEBGPU_VERSION = "0.6.2";
+
 /** The repository's root. */
 export const ROOT: string = fileURLToPath(new URL("..", import.meta.url));
+
+/** Where npm `webgpu` is for tests: not among the dependencies, because it is 130 MB. */
+export const WEBGPU_MODULE: string = `${ROOT}.tools/webgpu/node_modules/webgpu/index.js`;
 
 /** Runs a command in the root, passing its output through; resolves to its exit code and output. */
 export function run(
   command: string,
   args: readonly string[],
-  options: { readonly quiet?: boolean } = {},
+  options: { readonly quiet?: boolean; readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<{ code: number; output: string }> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: ROOT,
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, NO_COLOR: "1" },
+      env: { ...process.env, NO_COLOR: "1", ...options.env },
     });
     let output = "";
     const take = (to: NodeJS.WriteStream) => (bytes: Uint8Array) => {
@@ -44,18 +50,7 @@ export async function bun(): Promise<string> {
     existsSync(path) &&
     (await run(path, ["--version"], { quiet: true })).output.trim() === BUN_VERSION;
   if (await isThere()) return path;
-  console.error(`installing bun ${BUN_VERSION} under .tools`);
-  const { code } = await run("npm", [
-    "install",
-    "--prefix",
-    `${ROOT}.tools`,
-    "--no-save",
-    "--no-package-lock",
-    "--no-audit",
-    "--no-fund",
-    "--loglevel=error",
-    `bun@${BUN_VERSION}`,
-  ]);
+  const code = await install(".tools", "bun", BUN_VERSION);
   // Where install scripts are off, the package's own one puts the binary in its place.
   if (code === 0 && !(await isThere())) {
     await run("node", [`${ROOT}.tools/node_modules/bun/install.js`]);
@@ -64,4 +59,40 @@ export async function bun(): Promise<string> {
     throw new Error(`Cannot test in Bun: npm must install bun ${BUN_VERSION}`);
   }
   return path;
+}
+
+/**
+ * Has npm `webgpu` at hand: the first call on a machine installs it under .tools, through npm. Where that cannot
+ * be, the tests that want it say that they were skipped.
+ *
+ * @returns What its processes want in their environments.
+ */
+export async function webGpu(): Promise<Record<string, string>> {
+  if (!existsSync(WEBGPU_MODULE)) {
+    await install(".tools/webgpu", "webgpu", WEBGPU_VERSION).catch(console.error);
+  }
+  return webGpuEnvironment();
+}
+
+/** What processes want that use npm `webgpu`: a newer Mesa than the system's, where .ci/run found one. */
+export function webGpuEnvironment(): Record<string, string> {
+  const driver = `${ROOT}.tools/mesa/lvp_icd.json`;
+  return existsSync(driver) ? { VK_DRIVER_FILES: driver } : {};
+}
+
+/** Installs a package into a folder of its own, because npm removes what it finds beside it. */
+async function install(folder: string, name: string, version: string): Promise<number> {
+  console.error(`installing ${name} ${version} under ${folder}`);
+  const { code } = await run("npm", [
+    "install",
+    "--prefix",
+    `${ROOT}${folder}`,
+    "--no-save",
+    "--no-package-lock",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+    `${name}@${version}`,
+  ]);
+  return code;
 }

@@ -16,7 +16,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { judgeStart } from "../src/cli/answers.ts";
 import { describeSets } from "../src/cli/calibrate.ts";
 import { createNeedles } from "../src/eval/haystack.ts";
@@ -30,12 +29,7 @@ import { loadModel } from "../src/llama/load.ts";
 import { parseProfile } from "../src/llama/profile.ts";
 import { openJournal } from "../src/system/journal.ts";
 import { replaceFile } from "../src/system/replace_file.ts";
-
-const { deno, bun } = process.versions as Record<string, string | undefined>;
-const source = deno || bun ? "../src/cli/main.ts" : "../node/main.js"; // Node runs what was built
-const main = fileURLToPath(new URL(source, import.meta.url));
-const launch = deno ? ["run", "-A", main] : [main];
-const skip = !existsSync(main) && `${main} is not built`;
+import { launch, notBuilt as skip } from "./support/command.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "reattention-test-"));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -5,10 +5,11 @@ import { test } from "node:test";
 import type { Backend } from "../src/backend/backend.ts";
 import { OutOfMemoryError } from "../src/errors.ts";
 import { createRope } from "../src/reattention/rope.ts";
-import { backends, machines, reference } from "./support/backends.ts";
+import { backends, machines } from "./support/backends.ts";
+import { reference } from "./support/processors.ts";
 import { randomWeight, tensorOf, weightSource } from "./support/handles.ts";
 import { assertNear, outputOf, u } from "./support/outputs.ts";
-import { uniform } from "./support/random.ts";
+import { integers, mulberry32, uniform } from "./support/random.ts";
 
 const ROWS = [1, 3, 4, 7, 8, 63, 64, 65];
 const FORMATS = ["f32", "f16", "bf16"] as const;
@@ -101,6 +102,46 @@ for (const { label, open } of backends) {
     for (const verb of wrong) throws(verb, TypeError, String(verb));
     throws(() => backend.embed(x, weight, Uint32Array.of(0, 6)), RangeError);
     throws(() => backend.rows(x, 1, 3), RangeError);
+  });
+
+  test(`${label}: the largest of a row are found with their places, whatever is in it`, async () => {
+    using backend = await open();
+    const random = mulberry32(8);
+    const strange = [NaN, Infinity, -Infinity, 0, -0, 1e-45, -1e-45, 3.4e38, -3.4e38];
+    // A part that a GPU ranks at once is 2,048.
+    for (const cols of [1, 3, 2048, 2049, 5000]) {
+      const rows = [
+        uniform(cols, cols),
+        integers(cols, cols, 3),
+        new Float32Array(cols).fill(-Infinity),
+        Float32Array.from({ length: cols }, () => strange[Math.floor(random() * 9)]!),
+        Float32Array.from({ length: cols }, (_, i) => i > cols - 3 ? i : -i),
+        // Any bits: NaN of all kinds among them.
+        new Float32Array(Uint32Array.from({ length: cols }, () => random() * 2 ** 32).buffer),
+      ];
+      for (const [kind, row] of rows.entries()) {
+        // Between two others, of which it is a view.
+        using x = tensorOf(backend, 3, cols, new Float32Array(3 * cols).fill(1e38));
+        const view = backend.rows(x, 1, 2);
+        backend.write(view, row);
+        const order = Array.from(row, (_, i) => i).sort((a, b) => {
+          const [first, second] = [row[a]!, row[b]!];
+          if (isNaN(first) || isNaN(second)) {
+            return Number(isNaN(second)) - Number(isNaN(first)) || a - b;
+          }
+          return first === second ? a - b : first > second ? -1 : 1;
+        });
+        for (const count of [1, 41, 3000]) {
+          const { values, indices } = await backend.largest(view, count);
+          const expected = order.slice(0, count);
+          deepEqual([...indices], expected, `kind ${kind} of ${cols}, ${count}`);
+          deepEqual([...values], expected.map((i) => row[i]! + 0), `kind ${kind} of ${cols}`);
+        }
+      }
+    }
+    using two = tensorOf(backend, 2, 4, new Float32Array(8));
+    throws(() => backend.largest(two, 1), TypeError);
+    throws(() => backend.largest(backend.rows(two, 0, 1), 0), RangeError);
   });
 
   test(`${label}: a weight whose bytes cannot be read leaves nothing behind`, async () => {

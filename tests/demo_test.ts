@@ -1,27 +1,22 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { judge } from "../src/cli/answers.ts";
 import { createNeedles } from "../src/eval/haystack.ts";
 import { mostSelected, stepsThatSelected } from "../src/cli/selections.ts";
 import type { SelectionRecord } from "../src/llama/selection_record.ts";
-
-const { deno, bun } = process.versions as Record<string, string | undefined>;
-const source = deno || bun ? "../src/cli/main.ts" : "../node/main.js"; // Node runs what was built
-const main = fileURLToPath(new URL(source, import.meta.url));
-const skip = !existsSync(main) && `${main} is not built`;
+import { launch, notBuilt as skip } from "./support/command.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "reattention-test-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 test("the demo's answers are those it hid, and the baselines' are not", { skip }, async () => {
   // The shortest text there may be, so that it takes seconds; long enough for all baselines to fail.
-  const args = [...deno ? ["run", "-A"] : [], main, "demo", "--tokens", "2000", "--seed", "4"];
+  const args = [...launch, "demo", "--tokens", "2000", "--seed", "4"];
   const child = spawn(process.execPath, args, {
     env: { ...process.env, NO_COLOR: "1", TMPDIR: folder },
   });

@@ -14,7 +14,8 @@ import {
   scopeBound,
   type ScopeConfig,
 } from "../src/reattention/scope.ts";
-import { backends, reference } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
+import { reference } from "./support/processors.ts";
 import { type HeadShape, tensorOf } from "./support/handles.ts";
 import { assertNear, attentionTolerance } from "./support/outputs.ts";
 import { uniform } from "./support/random.ts";

@@ -9,19 +9,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { createProgram } from "../src/cli/args.ts";
 import type { EvalSettings } from "../src/cli/eval_suites.ts";
 import type { EvalResult } from "../src/eval/case.ts";
 import type { EvalSummary } from "../src/eval/run.ts";
+import { launch, notBuilt as skip } from "./support/command.ts";
 
-const { deno, bun } = process.versions as Record<string, string | undefined>;
-// Node runs these tests from dist/node-tests, and the command from dist/node.
-const main = fileURLToPath(
-  new URL(deno || bun ? "../src/cli/main.ts" : "../node/main.js", import.meta.url),
-);
-const launch = deno ? ["run", "-A", main] : [main];
-const skip = !existsSync(main) && `${main} is not built`;
 const folder = mkdtempSync(join(tmpdir(), "reattention-test-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -6,19 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { createDesk } from "../src/cli/follow_desk.ts";
 import { MAX_QUESTION_LENGTH, readLines } from "../src/cli/questions.ts";
 import { delay, watchSource } from "../src/cli/source_watch.ts";
 import { createTurns, type Turn } from "../src/cli/turns.ts";
+import { launch, notBuilt } from "./support/command.ts";
 
 const { deno, bun } = process.versions as Record<string, string | undefined>;
-// Node runs these tests from dist/node-tests, and the command from dist/node.
-const main = fileURLToPath(
-  new URL(deno || bun ? "../src/cli/main.ts" : "../node/main.js", import.meta.url),
-);
-const launch = deno ? ["run", "-A", main] : [main];
-const isMissing = !existsSync(main) && `${main} is not built`;
 
 function isInstalled(command: string, ...args: string[]): boolean {
   try {
@@ -28,8 +22,8 @@ function isInstalled(command: string, ...args: string[]): boolean {
     return false;
   }
 }
-const skip = isMissing || !isInstalled("mkfifo", "--version") && "there is no mkfifo";
-const skipTerminal = isMissing || !isInstalled("script", "--version") && "there is no script";
+const skip = notBuilt || !isInstalled("mkfifo", "--version") && "there is no mkfifo";
+const skipTerminal = notBuilt || !isInstalled("script", "--version") && "there is no script";
 if (skip) console.error(`!! ${skip}: most tests of --follow were skipped`);
 else if (skipTerminal) console.error(`!! ${skipTerminal}: --follow on a terminal was not tested`);
 
@@ -149,7 +143,7 @@ test("a question sees the newest line of a pipe that trickles, and the pipe goes
 });
 
 test("questions of the command line and of a whole file wait for a pause, then nothing is left", {
-  skip: isMissing,
+  skip: notBuilt,
 }, async () => {
   const path = join(folder, "whole.txt");
   writeFileSync(path, `${ASK_FALCON}\n\n${"long ".repeat(400)}\n${ASK_KEY}`);
@@ -167,7 +161,7 @@ test("questions of the command line and of a whole file wait for a pause, then n
 });
 
 test("without a terminal one question is answered at the first pause, quietly", {
-  skip: isMissing,
+  skip: notBuilt,
 }, async () => {
   const { child, out, error, ended } = follow(ASK_KEY, "--quiet");
   child.stdin!.write(PASS_KEY);
@@ -175,7 +169,7 @@ test("without a terminal one question is answered at the first pause, quietly", 
   deepEqual([out(), error()], ["71432.\n", ""]);
 });
 
-test("what is forgotten while it reads is said once", { skip: isMissing }, async () => {
+test("what is forgotten while it reads is said once", { skip: notBuilt }, async () => {
   const { child, error, ended } = follow("Who?", "--cache-bytes", "4M", "--forget", "oldest");
   child.stdin!.end(FILLER.repeat(8));
   deepEqual(await ended, { status: 0, signal: null }, error());
@@ -274,7 +268,7 @@ test("an interrupt ends it at once, whatever it waits for", { skip }, async () =
 });
 
 test("no way to ask, or a text that cannot be followed, is wrong usage", {
-  skip: isMissing,
+  skip: notBuilt,
 }, async () => {
   const mute = follow();
   equal((await mute.ended).status, 2);

@@ -11,7 +11,7 @@ import { readGguf } from "../src/files/gguf.ts";
 import { readSafetensors } from "../src/files/safetensors.ts";
 import type { TensorTable } from "../src/files/tensor_table.ts";
 import { findWeights } from "../src/llama/weights.ts";
-import { backends } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
 import { ggufBytes, safetensorsBytes } from "./support/model_bytes.ts";
 import { outputOf } from "./support/outputs.ts";
 import { missing, readJson } from "./support/shared.ts";

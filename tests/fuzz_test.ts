@@ -11,7 +11,8 @@ import { watchAllocations } from "./support/fuzz/allocations.ts";
 import { BOMBS } from "./support/fuzz/bombs.ts";
 import { examine, examineSource } from "./support/fuzz/examine.ts";
 import { inputsOf } from "./support/fuzz/inputs.ts";
-import { allSeeds, assemble } from "./support/fuzz/seeds.ts";
+import { assemble } from "./support/fuzz/seed.ts";
+import { allSeeds } from "./support/fuzz/seeds.ts";
 
 const SEED = 7;
 const SYSTEMATIC = 10_000;

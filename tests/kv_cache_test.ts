@@ -7,7 +7,7 @@ import { OutOfMemoryError } from "../src/errors.ts";
 import { KvCache } from "../src/reattention/kv_cache.ts";
 import { createRope } from "../src/reattention/rope.ts";
 import { fitScope } from "../src/reattention/scope.ts";
-import { backends } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
 import { append, storeOf, tensorOf } from "./support/handles.ts";
 import { outputOf } from "./support/outputs.ts";
 import { uniform } from "./support/random.ts";

@@ -20,7 +20,8 @@ import {
   resolveScope,
   type ScopeConfig,
 } from "../src/reattention/scope.ts";
-import { machines, reference } from "./support/backends.ts";
+import { machines } from "./support/long_test_backends.ts";
+import { reference } from "./support/processors.ts";
 import { missing, readJson, sharedUrl } from "./support/shared.ts";
 
 interface GoldenCase {

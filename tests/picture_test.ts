@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { inColors, mix, plain } from "../src/cli/paint.ts";
 import { drawGrid } from "../src/cli/picture_grid.ts";
 import { drawPlot, drawTable } from "../src/cli/picture_plot.ts";
@@ -23,21 +22,15 @@ import {
   readNeedleRow,
   readPerplexityRow,
 } from "../src/eval/pictures/rows.ts";
-
-const { deno, bun } = process.versions as Record<string, string | undefined>;
-// Node runs these tests from dist/node-tests, and the command from dist/node.
-const main = fileURLToPath(
-  new URL(deno || bun ? "../src/cli/main.ts" : "../node/main.js", import.meta.url),
-);
-const skip = !existsSync(main) && `${main} is not built`;
+import { launch, notBuilt as skip } from "./support/command.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "reattention-picture-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs `picture`. */
 function picture(...args: string[]) {
-  const launch = [...(deno ? ["run", "-A"] : []), main, "picture", ...args];
-  const { status, stdout, stderr } = spawnSync(process.execPath, launch, {
+  const command = [...launch, "picture", ...args];
+  const { status, stdout, stderr } = spawnSync(process.execPath, command, {
     encoding: "utf8",
     env: { ...process.env, REATTENTION_DEBUG: "" },
     input: "",

@@ -13,7 +13,7 @@ import { KvCache } from "../src/reattention/kv_cache.ts";
 import { reattend } from "../src/reattention/reattention.ts";
 import { createRope } from "../src/reattention/rope.ts";
 import { fitScope, type ScopeConfig } from "../src/reattention/scope.ts";
-import { backends } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
 import { tensorOf } from "./support/handles.ts";
 import { uniform } from "./support/random.ts";
 

@@ -15,7 +15,7 @@ import { EMBEDDED_MODEL, loadModel, type Model } from "../src/llama/load.ts";
 import type { LlamaConfig } from "../src/llama/config.ts";
 import { Session } from "../src/llama/session.ts";
 import type { SessionOptions } from "../src/llama/session_options.ts";
-import { backends } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
 import { append } from "./support/handles.ts";
 import { outputOf } from "./support/outputs.ts";
 import { uniform } from "./support/random.ts";

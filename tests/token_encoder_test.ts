@@ -2,14 +2,14 @@ import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
 import { Tokenizer as PackageTokenizer } from "@huggingface/tokenizers";
 import fc from "fast-check";
+import { MAX_CARRY_LENGTH } from "../src/text/piece_encoder.ts";
 import {
-  type EncodedTokens,
-  MAX_CARRY_LENGTH,
   TokenEncoder,
   type TokenEncoderOptions,
   TokenEncoderStream,
 } from "../src/text/token_encoder.ts";
 import { TokenLog } from "../src/text/token_log.ts";
+import type { EncodedTokens } from "../src/text/token_places.ts";
 import type { Tokenizer } from "../src/text/tokenizer.ts";
 import {
   anyText,

@@ -4,7 +4,8 @@
 import { deepEqual, equal, ok, rejects } from "node:assert/strict";
 import { test } from "node:test";
 import type { WeightFormat } from "../src/backend/backend.ts";
-import { backends, reference } from "./support/backends.ts";
+import { backends } from "./support/long_test_backends.ts";
+import { reference } from "./support/processors.ts";
 import { weightSource } from "./support/handles.ts";
 import { assertNear, outputOf } from "./support/outputs.ts";
 import { canShare, multiply, quantize, taken, valueOfF16, ways } from "./support/quantised.ts";

@@ -5,29 +5,18 @@
  * @module
  */
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createReadStream, existsSync, statSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { end, findBrowser, FLAGS, removeProfile } from "../../tests/support/browser.ts";
 import { notice, reasonOf } from "../support/notice.ts";
 import { peerFile } from "./installed.ts";
-
-const BROWSERS = ["chromium", "chromium-browser", "google-chrome"];
-
-const FLAGS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 /** How long the browser may take to show the page. */
 const START_SECONDS = 60;
@@ -50,9 +39,9 @@ export interface Page {
 export async function openPage(modelPath: string): Promise<Page | null> {
   const wllama = peerFile("@wllama/wllama", "esm/");
   if (wllama === null) return null;
-  const browser = BROWSERS.find((name) => spawnSync(name, ["--version"]).status === 0);
-  if (browser === undefined) {
-    notice(`there is no Chromium, so nothing is compared with wllama: ${BROWSERS.join(", ")}`);
+  const browser = findBrowser();
+  if (browser === null) {
+    notice("there is no Chromium, so nothing is compared with wllama");
     return null;
   }
   if (!buildBundle()) return null;
@@ -79,8 +68,7 @@ export async function openPage(modelPath: string): Promise<Page | null> {
     await end(child);
     server.close();
     server.closeAllConnections();
-    // Its helpers end a little later, and write until then.
-    await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    await removeProfile(profile);
   };
   child.on("close", () => exchange.fail(new Error(`${browser} has ended`)));
   child.on("error", (error) => exchange.fail(error));
@@ -202,11 +190,4 @@ function serveFile(
   });
   if (request.method === "HEAD") response.end();
   else createReadStream(file, { start, end: last }).pipe(response);
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
-  child.kill();
-  await ended;
 }

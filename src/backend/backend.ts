@@ -2,8 +2,8 @@
  * What a machine must offer: handles and verbs. The verbs are a layer's sentences, not a tensor
  * library's words, so that a backend can fuse inside each as it likes.
  *
- * Outputs come first; verbs return nothing and take effect in order; only `read` and `sync` wait. So do
- * `reserve` and `attend` where values must leave a device for the spill file, or come back to it: what they return
+ * Outputs come first; verbs return nothing and take effect in order; only `read`, `largest` and `sync` wait.
+ * So do `reserve` and `attend` where values must leave a device for the spill file, or come back to it: what they return
  * then must be awaited before the next verb, and with it whatever goes wrong.
  * Handles are opaque and belong to the backend that made them. Inside one call `out` may be the
  * same tensor as an input only where the verb says so.
@@ -205,6 +205,14 @@ export interface KvStore extends Disposable {
   admit(length: number): void;
 }
 
+/** The greatest numbers of a row. */
+export interface Largest {
+  /** Descending; NaN stands before all numbers, and zeros have no sign. */
+  readonly values: Float32Array;
+  /** Where they are in the row; of equal ones the earlier first. */
+  readonly indices: Uint32Array;
+}
+
 /** What one `select` chose. Read it before the next `select` on the same store, or never. */
 export interface Selection {
   /**
@@ -244,6 +252,14 @@ export interface Backend extends Disposable {
   write(out: Tensor, values: Float32Array): void;
   /** f32[rows, cols], a copy. */
   read(x: Tensor): Promise<Float32Array>;
+  /**
+   * The `count` greatest numbers of a row, or all where there are fewer: for few of them a GPU need not hand over
+   * the row.
+   *
+   * @throws {TypeError} If `x` has not one row.
+   * @throws {RangeError} If `count` is not at least 1.
+   */
+  largest(x: Tensor, count: number): Promise<Largest>;
   /** Waits until all verbs so far have taken effect. */
   sync(): Promise<void>;
 

@@ -29,6 +29,19 @@ export function checkShape(
   );
 }
 
+/**
+ * @throws {TypeError} If there is not one row to look for its greatest numbers.
+ * @throws {RangeError} If none is looked for.
+ */
+export function checkLargest(
+  x: { readonly rows: number; readonly cols: number },
+  count: number,
+): void {
+  checkShape("find the largest", "x", x, 1, x.cols);
+  if (Number.isSafeInteger(count) && count >= 1) return;
+  throw new RangeError(`Cannot find the largest: count must be at least 1, got ${count}`);
+}
+
 /** @throws {TypeError} If a gain is neither as long as a row nor as one of its equal parts. */
 export function checkGain(
   x: { readonly cols: number },

@@ -8,7 +8,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { TokenRange } from "../backend/backend.ts";
 import type { LoadOptions } from "../llama/load.ts";
 import type { SessionOptions, SessionStats } from "../llama/session_options.ts";
-import { formatCount, plural } from "./format.ts";
+import { formatBytes, formatCount, plural } from "./format.ts";
 
 /** What the cache may hold. */
 export interface MemorySettings {
@@ -100,6 +100,13 @@ export function forgetNotice(forgotten: readonly TokenRange[]): string {
     nameRanges(forgotten)
   }, since the cache may not grow; those that follow ` +
     "them go as room is needed";
+}
+
+/** What is said when memory is more than the engine's garbage collector copes with. */
+export function collectingNotice(calmBytes: number): string {
+  return `note: V8 collects garbage all the while now that there are more than ${
+    formatBytes(calmBytes)
+  } of memory; deno run --v8-flags=--max-old-space-size=65536 … reads faster`;
 }
 
 /** Lines of a summary about tokens that are not in memory; none if all are. */

@@ -7,6 +7,7 @@
 import { loadModel, type Model } from "../llama/load.ts";
 import type { Session } from "../llama/session.ts";
 import type { AskOptions, SessionOptions } from "../llama/session_options.ts";
+import { calmMemoryBytes } from "../system/memory.ts";
 import { checkReplaceable } from "../system/replace_file.ts";
 import {
   checkReadable,
@@ -26,7 +27,13 @@ import { chooseInputs, type Inputs, joinInputs } from "./inputs.ts";
 import { describeScope, describeSelectLayers } from "./inspect.ts";
 import { toJson } from "./json.ts";
 import { reportLoading } from "./loading.ts";
-import { describeAbsent, forgetNotice, loadOptions, memoryOptions } from "./memory.ts";
+import {
+  collectingNotice,
+  describeAbsent,
+  forgetNotice,
+  loadOptions,
+  memoryOptions,
+} from "./memory.ts";
 import { attentionOptions } from "./options.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { piecesOf } from "./pieces.ts";
@@ -99,8 +106,13 @@ export async function readAndWrite(settings: ReadSettings, task: Task): Promise<
     const pieces = piecesOf(model, session, writingStart, session.length);
     return { writing: { start: writingStart, question: task.question ?? null, pieces } };
   };
+  let calmBytes = calmMemoryBytes() ?? Infinity;
   const flush = async () => {
     await trace?.flush();
+    if (notice === null && model.backend.byteLength > calmBytes) {
+      notice = collectingNotice(calmBytes);
+      calmBytes = Infinity;
+    }
     if (notice === null) return;
     await progress.clear();
     await say(notice);

@@ -6,8 +6,10 @@
  */
 
 import type { Tensor } from "../backend/backend.ts";
+import { breathe } from "../llama/breath.ts";
 import type { Model } from "../llama/load.ts";
-import { argmax } from "../llama/sampler.ts";
+import { nextToken } from "../llama/next_token.ts";
+import { createSampler } from "../llama/sampler.ts";
 import { openCache } from "../llama/session_memory.ts";
 import type { SessionOptions } from "../llama/session_options.ts";
 import type { KvCache } from "../reattention/kv_cache.ts";
@@ -25,10 +27,8 @@ export interface ReadOptions {
 /** What a cache may hold, as for sessions. */
 export type CacheOptions = Pick<SessionOptions, "kvFormat" | "cacheBytes" | "spill" | "forget">;
 
-/** Milliseconds of work after which timers and signals get a turn. */
-const BREATH_MILLISECONDS = 30;
-
-let lastBreath = 0;
+/** The likeliest token. */
+const greedy = createSampler();
 
 /** An empty cache, and what goes with it. */
 export function openSequence(
@@ -101,7 +101,7 @@ export async function* writeAnswer(
   for (let written = 0; written < maxTokens; written++) {
     signal?.throwIfAborted();
     await step(model, method, cache, Uint32Array.of(token), selects, logits);
-    token = argmax(await backend.read(logits));
+    token = await nextToken(backend, logits, greedy);
     if (model.endTokens.includes(token)) return;
     await breathe(signal);
     yield token;
@@ -159,12 +159,4 @@ async function step(
     const hidden = await llama.forward(tokens, cache, options);
     if (logits) llama.logits(logits, hidden);
   });
-}
-
-/** Gives timers and signals a turn now and then: steps follow one another without waiting. */
-async function breathe(signal?: AbortSignal): Promise<void> {
-  if (performance.now() - lastBreath < BREATH_MILLISECONDS) return;
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  lastBreath = performance.now();
-  signal?.throwIfAborted();
 }

@@ -7,7 +7,8 @@
 import { KvCache } from "../reattention/kv_cache.ts";
 import type { Rope } from "../reattention/rope.ts";
 import type { ScopeConfig } from "../reattention/scope.ts";
-import type { SessionModel } from "./session.ts";
+import { breathe } from "./breath.ts";
+import type { SessionModel } from "./session_model.ts";
 
 /** How the text is read. Every step selects, as in the paper, unless it is said otherwise. */
 export interface LikelihoodOptions {
@@ -28,9 +29,6 @@ export interface LikelihoodOptions {
 
 /** The most logits that are held at once: 16 MB, where a step of a large vocabulary would be more. */
 const MAX_LOGITS = 1 << 22;
-
-/** Milliseconds of work after which timers and signals get a turn. */
-const BREATH_MILLISECONDS = 30;
 
 /**
  * -ln p of each token from `from` on, after reading those before it.
@@ -63,7 +61,6 @@ export async function negativeLogLikelihoods(
   const cache = options.cache ?? own!;
   using out = backend.tensor(rowsAtOnce, vocabSize);
   const losses: number[] = [];
-  let lastBreath = performance.now();
   for (let start = 0; start < tokens.length - 1; start += stepSize) {
     signal?.throwIfAborted();
     const end = Math.min(tokens.length - 1, start + stepSize);
@@ -89,10 +86,7 @@ export async function negativeLogLikelihoods(
         }
       }
     });
-    if (performance.now() - lastBreath > BREATH_MILLISECONDS) {
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      lastBreath = performance.now();
-    }
+    await breathe();
   }
   return losses;
 }

@@ -8,6 +8,7 @@
 import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import process from "node:process";
+import { hasEnded } from "./process_life.ts";
 import { explain } from "./system.ts";
 
 /** Milliseconds between two touches. */
@@ -105,17 +106,8 @@ async function isAbandoned(path: string): Promise<boolean> {
   } catch {
     return false; // being written
   }
+  // Where that may not be asked, time tells.
   return owner.host === host() && Number.isInteger(owner.pid) && hasEnded(owner.pid as number);
-}
-
-function hasEnded(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch (cause) {
-    // Where that may not be asked, time tells.
-    return (cause as { code?: string }).code === "ESRCH";
-  }
 }
 
 /** Empty where it may not be asked. */

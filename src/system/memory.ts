@@ -5,6 +5,8 @@
  */
 
 import { readFileSync } from "node:fs";
+import process from "node:process";
+import { getHeapStatistics } from "node:v8";
 
 /** What a backend takes of it, at most: the rest is for the runtime, for files being read, for others. */
 const SHARE = 3 / 4;
@@ -30,6 +32,15 @@ export function availableMemoryBytes(read: Reader = readText): number | null {
   const kibibytes = /^MemAvailable:\s*(\d+) kB$/m.exec(read("/proc/meminfo") ?? "")?.[1];
   if (kibibytes === undefined) return null;
   return Math.max(0, Math.min(Number(kibibytes) * 1024, ...roomsOfGroups(read)));
+}
+
+/**
+ * What WebAssembly can hold before the engine collects garbage without a pause, in bytes; null where it never
+ * does. V8 counts shared memory as garbage to be (15.0 does, in Node 20 it did not), bounds all that it counts by
+ * twice its heap's limit, and marks again and again beyond it: a quarter of two cores, measured at 8 GiB.
+ */
+export function calmMemoryBytes(): number | null {
+  return "deno" in process.versions ? 2 * getHeapStatistics().heap_size_limit : null;
 }
 
 /** What is left to each of the groups that the process is in. */

@@ -4,16 +4,17 @@
  * @module
  */
 
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import process from "node:process";
+import { hasEnded, processSpace } from "./process_life.ts";
 import { explain } from "./system.ts";
 
 /** Takes bytes, in order; they may change once it has resolved. */
 export type FileSink = (bytes: Uint8Array<ArrayBuffer>) => Promise<void>;
 
-/** Files that this process has replaced: two at once must not share a temporary one. */
-let replaced = 0;
+/** Milliseconds without a write after which a temporary file counts as left, whoever writes it. */
+const LEFT = 24 * 60 * 60 * 1000;
 
 /**
  * Puts a text in a file's place. Whatever happens meanwhile, the path leads to the old file or to
@@ -27,7 +28,8 @@ export async function replaceFile(path: string, text: string): Promise<void> {
 
 /**
  * The same for bytes that come in pieces. A process that is killed meanwhile leaves a file beside it, whose name
- * ends in `.tmp`.
+ * ends in `.tmp`; the next one that replaces the same file removes it, if it can tell that the process has ended,
+ * else after a day.
  *
  * @param write Gives all bytes to the sink, and has all of them taken when it resolves.
  * @throws {Error} If it cannot be written; the message says why. What `write` throws passes as it is. The old file
@@ -41,6 +43,7 @@ export async function replaceFileWith(
     throw explain(cause, path, "write");
   };
   await checkReplaceable(path);
+  await removeLeft(path);
   // Beside it, because only within one file system a name changes hands at once.
   const temporary = temporaryName(path);
   const handle = await open(temporary, "wx").catch(failed);
@@ -59,8 +62,31 @@ export async function replaceFileWith(
   await syncFolder(dirname(path));
 }
 
+/** Says whose it is, and is nobody else's: in a container every process may have the same id. */
 function temporaryName(path: string): string {
-  return `${path}.${process.pid}-${replaced++}.tmp`;
+  const [unique] = crypto.randomUUID().split("-");
+  return `${path}.${process.pid}-${processSpace() ?? "unknown"}-${unique}.tmp`;
+}
+
+/** Removes temporary files of processes that were killed while they replaced this one. */
+async function removeLeft(path: string): Promise<void> {
+  const folder = dirname(path);
+  const prefix = `${basename(path)}.`;
+  const here = processSpace();
+  for (const name of await readdir(folder).catch(() => [])) {
+    const owner = name.startsWith(prefix) &&
+      /^(\d+)-([0-9a-f]{8}|unknown)-[0-9a-f]{8}\.tmp$/.exec(name.slice(prefix.length));
+    if (!owner) continue;
+    const [, pid, space] = owner;
+    const place = join(folder, name);
+    const isLeft = space === here && hasEnded(Number(pid)) || await isOld(place);
+    if (isLeft) await rm(place, { force: true }).catch(() => {});
+  }
+}
+
+async function isOld(path: string): Promise<boolean> {
+  const info = await stat(path).catch(() => null);
+  return info !== null && Date.now() - info.mtimeMs > LEFT;
 }
 
 /**

@@ -5,18 +5,16 @@
  */
 
 import type { AddedToken, Match, Matcher } from "./added_tokens.ts";
-import type { EncodedWord } from "./bpe.ts";
-import { WORD_PIECE_LENGTH } from "./bpe.ts";
 import {
   isHighSurrogate,
   isLowSurrogate,
   lastNormalizationBoundary,
-  type LengthChange,
-  METASPACE,
   normalize,
   readLength,
   utf8Length,
 } from "./normalization.ts";
+import { MAX_CARRY_LENGTH, PieceEncoder } from "./piece_encoder.ts";
+import { type EncodedTokens, TokenPlaces } from "./token_places.ts";
 import type { EncodingRules, Tokenizer } from "./tokenizer.ts";
 
 /** Options of {@linkcode TokenEncoder}. */
@@ -32,41 +30,7 @@ export interface TokenEncoderOptions {
   readonly batchLength?: number;
 }
 
-/** Tokens, and the stretch of the input that they cover. */
-export interface EncodedTokens {
-  readonly tokens: Uint32Array;
-  /** Bytes of the input, as UTF-8, that the tokens cover. */
-  readonly byteLength: number;
-  /**
-   * Where tokens do not start at the sum of the lengths of those before; ascending. Within a word
-   * that normalization changed, its tokens' places are approximate.
-   */
-  readonly anchors: readonly TokenAnchor[];
-}
-
-/** Where a token starts in the input. */
-export interface TokenAnchor {
-  /** Index of the token; may be the number of tokens, for the end. */
-  readonly index: number;
-  /** Bytes before it. */
-  readonly byteOffset: number;
-}
-
-/**
- * UTF-16 units that are held back at most. One word, run of white space or run of combining marks
- * beyond it is cut all the same. Within a word the cut is exact (see `bpe.ts`), so ids differ from
- * those of the whole text only where a tokenizer's pattern looks further ahead than this: a longer run
- * of white space that ends in a line break, or a longer run of combining marks under a Unicode form.
- */
-export const MAX_CARRY_LENGTH = 1 << 16;
-
 const DEFAULT_BATCH_LENGTH = 1 << 14;
-
-/** Words that are looked back over for one that starts with a space between letters. */
-const MAX_WORDS_BACK = 64;
-
-/** Text of a word that was begun, so that the pattern sees how it began. */
-const CONTEXT_LENGTH = 64;
 
 /**
  * Encodes a text that arrives in parts. What `push` and `flush` give back, joined, are the tokens
@@ -102,20 +66,8 @@ export class TokenEncoder {
 
   // Normalized text that is not encoded yet.
   #text = "";
-  #textStart = 0; // of `#text` in all normalized text
-  #changes: LengthChange[] = [];
-  #nextChange = 0;
-  #pieceStart = true; // nothing since the last added token is encoded yet
-  #continues = false; // `#text` starts inside a word
-  #context = ""; // the end of that word's encoded part
-  #lastUnknown = false;
-
-  // What the next take gives away.
-  #tokens = new Uint32Array(1024);
-  #length = 0;
-  #byteLength = 0;
-  #predicted = 0; // bytes that the tokens themselves account for since the last anchor
-  #anchors: TokenAnchor[] = [];
+  #places = new TokenPlaces();
+  #pieces: PieceEncoder;
 
   /**
    * @throws {RangeError} If `batchLength` is not a positive integer.
@@ -135,6 +87,7 @@ export class TokenEncoder {
     this.#normalizedMatcher = this.#rules.addedNormalized[which];
     this.#batchLength = batchLength;
     this.#continuation = continuation;
+    this.#pieces = new PieceEncoder(this.#rules, this.#places);
     this.#reset();
   }
 
@@ -150,7 +103,7 @@ export class TokenEncoder {
         this.#threshold = this.#carryLength + this.#batchLength;
       }
     }
-    return this.#take();
+    return this.#places.take();
   }
 
   /**
@@ -177,8 +130,7 @@ export class TokenEncoder {
   /** Ends the text: the remaining tokens. The encoder is as new then. */
   flush(): EncodedTokens {
     this.#process(true);
-    this.#settleBytes();
-    const result = this.#take();
+    const result = this.#places.takeLast();
     this.#reset();
     return result;
   }
@@ -192,13 +144,8 @@ export class TokenEncoder {
     fork.#firstSection = this.#firstSection;
     fork.#stripsStart = this.#stripsStart;
     fork.#text = this.#text;
-    fork.#textStart = this.#textStart;
-    fork.#changes = this.#changes.slice();
-    fork.#nextChange = this.#nextChange;
-    fork.#pieceStart = this.#pieceStart;
-    fork.#continues = this.#continues;
-    fork.#context = this.#context;
-    fork.#lastUnknown = this.#lastUnknown;
+    fork.#places = this.#places.fork();
+    fork.#pieces = this.#pieces.fork(fork.#places);
     return fork; // no call leaves tokens behind that were not given away
   }
 
@@ -206,42 +153,24 @@ export class TokenEncoder {
     return this.#raw.length + this.#text.length;
   }
 
+  /** Where the normalized text ends that there is so far, in UTF-16 units. */
+  get #textEnd(): number {
+    return this.#places.textStart + this.#text.length;
+  }
+
   #reset(): void {
     this.#threshold = this.#batchLength;
     this.#sectionStart = !this.#continuation;
     this.#firstSection = true;
     this.#stripsStart = false;
-    this.#startPiece();
-    this.#pieceStart = !this.#continuation;
-  }
-
-  #startPiece(): void {
-    this.#pieceStart = true;
-    this.#continues = false;
-    this.#context = "";
-    this.#lastUnknown = false;
-  }
-
-  #take(): EncodedTokens {
-    const result = {
-      tokens: this.#tokens.slice(0, this.#length),
-      byteLength: this.#byteLength,
-      anchors: this.#anchors,
-    };
-    // The room for one long text is not kept.
-    if (this.#tokens.length > 1 << 18) this.#tokens = new Uint32Array(1024);
-    this.#length = this.#byteLength = this.#predicted = 0;
-    this.#anchors = [];
-    return result;
+    this.#pieces.begin(this.#continuation);
   }
 
   /** Finds added tokens in the input; what is between them is normalized and encoded. */
   #process(final: boolean): void {
     this.#normalize(final);
     this.#encodeText(final);
-    // What is settled need not be kept until everything is.
-    this.#changes.splice(0, this.#nextChange);
-    this.#nextChange = 0;
+    this.#places.dropSettled();
   }
 
   /** Finds added tokens in the input; what follows the last of them is normalized. */
@@ -298,29 +227,29 @@ export class TokenEncoder {
       this.#skip(-readLength(normalization.prefix, normalization.metaspace));
     }
     this.#sectionStart = false;
-    const offset = this.#textStart + this.#text.length;
-    this.#text += normalize(part, normalization, offset, this.#changes);
+    this.#text += normalize(part, normalization, this.#textEnd, this.#places.changes);
   }
 
   /** Adds text that is not the input's: each of its characters is taken off again. */
   #appendMarkup(part: string): void {
     const start = this.#text.length;
-    const { length } = this.#changes;
+    const { changes, textStart } = this.#places;
+    const { length } = changes;
     this.#append(part);
-    this.#changes.length = length;
+    changes.length = length;
     for (let at = start; at < this.#text.length; at++) {
       const unit = this.#text[at]!;
       // Of a surrogate pair the first half counts for both.
       const bytes = isLowSurrogate(unit.charCodeAt(0)) ? 0 : this.#readLength(
         isHighSurrogate(unit.charCodeAt(0)) ? this.#text.slice(at, at + 2) : unit,
       );
-      this.#changes.push({ end: this.#textStart + at + 1, bytes: -bytes });
+      changes.push({ end: textStart + at + 1, bytes: -bytes });
     }
   }
 
   /** Counts bytes of the input that the normalized text so far does not have; negative: has too many. */
   #skip(bytes: number): void {
-    if (bytes !== 0) this.#changes.push({ end: this.#textStart + this.#text.length, bytes });
+    if (bytes !== 0) this.#places.changes.push({ end: this.#textEnd, bytes });
   }
 
   /** Finds added tokens in the normalized text, and encodes what is between them. */
@@ -332,173 +261,28 @@ export class TokenEncoder {
       const kept = token.stripsBefore ? before.trimEnd() : before;
       const form = this.#text.slice(start, end);
       const after = this.#text.slice(end);
-      this.#encodePiece(kept, true);
-      this.#textStart += end - kept.length;
+      this.#pieces.encode(kept, true, this.#firstSection);
+      this.#places.skip(end - kept.length);
       this.#pushToken(token.id, this.#readLength(before.slice(kept.length) + form));
       this.#text = token.stripsAfter ? after.trimStart() : after;
       const stripped = after.length - this.#text.length;
-      this.#textStart += stripped;
-      this.#byteLength += this.#readLength(after.slice(0, stripped));
+      this.#places.skip(stripped, this.#readLength(after.slice(0, stripped)));
       match = find(this.#normalizedMatcher, this.#text, final);
     }
-    const consumed = this.#encodePiece(this.#text.slice(0, match.end), final);
-    this.#text = this.#text.slice(consumed);
-    if (final) this.#startPiece();
+    const piece = this.#text.slice(0, match.end);
+    this.#text = this.#text.slice(this.#pieces.encode(piece, final, this.#firstSection));
+    if (final) this.#pieces.begin();
   }
 
   #readLength(text: string): number {
     return readLength(text, this.#rules.normalization.metaspace);
   }
 
-  /**
-   * Encodes a stretch without added tokens; if it goes on, only what cannot change.
-   *
-   * @returns How much of it is encoded now, in UTF-16 units.
-   */
-  #encodePiece(piece: string, final: boolean): number {
-    if (piece === "") return 0;
-    const { wordPrefix, replacesSpaces, split } = this.#rules;
-    let text = replacesSpaces ? piece.replaceAll(" ", METASPACE) : piece;
-    const isPrefixed = this.#pieceStart && wordPrefix !== null &&
-      (wordPrefix.everywhere || this.#firstSection) && !text.startsWith(wordPrefix.text);
-    if (isPrefixed) {
-      text = wordPrefix.text + text;
-      this.#textStart -= wordPrefix.text.length;
-      // The added space has one byte that the input has not.
-      this.#changes.splice(this.#nextChange, 0, { end: this.#textStart + 1, bytes: -1 });
-    }
-    const consumed = split === null
-      ? this.#encodeUnsplit(text, final)
-      : this.#encodeWords(split(this.#context + text), text.length, final);
-    if (consumed > 0) this.#pieceStart = false;
-    else if (isPrefixed) {
-      this.#textStart += wordPrefix.text.length;
-      this.#changes.splice(this.#nextChange, 1);
-    }
-    return consumed - (isPrefixed && consumed > 0 ? wordPrefix.text.length : 0);
-  }
-
-  /** Encodes words that a pattern found, the first of them after `#context`. */
-  #encodeWords(words: readonly string[], length: number, final: boolean): number {
-    let consumed = -this.#context.length;
-    const take = (word: string) => {
-      const start = Math.max(0, -consumed);
-      consumed += word.length;
-      if (consumed > 0) this.#pushWord(start === 0 ? word : word.slice(start));
-      else if (consumed === 0) this.#continues = false;
-    };
-    const settled = final ? words.length : settledWords(words);
-    let i = 0;
-    for (; i < settled; i++) take(words[i]!);
-    if (final || length - Math.max(0, consumed) <= MAX_CARRY_LENGTH) return Math.max(0, consumed);
-
-    while (i < words.length - 1) take(words[i++]!);
-    const word = words[i]!.slice(Math.max(0, -consumed));
-    const begun = this.#pushWordStart(word);
-    if (begun > 0) {
-      const from = Math.max(0, begun - CONTEXT_LENGTH);
-      this.#context = word.slice(
-        isHighSurrogate(word.charCodeAt(from - 1)) ? from + 1 : from,
-        begun,
-      );
-    }
-    return Math.max(0, consumed) + begun;
-  }
-
-  /** Encodes text that no pattern splits: words end where no merge can reach across. */
-  #encodeUnsplit(text: string, final: boolean): number {
-    const { words } = this.#rules;
-    let start = 0;
-    for (let end = 1; end < text.length; end++) {
-      if (words.mayJoin(text, end)) continue;
-      this.#pushWord(text.slice(start, end));
-      start = end;
-    }
-    const rest = text.slice(start);
-    if (!final) return start + this.#pushWordStart(rest);
-    this.#pushWord(rest);
-    return text.length;
-  }
-
-  /** Encodes as much of a word that goes on as is settled, if it is long. */
-  #pushWordStart(word: string): number {
-    let begun = 0;
-    // A piece's end is not settled, so that what is left is enough for another only if it is longer.
-    while (word.length - begun >= 2 * WORD_PIECE_LENGTH) {
-      const start = this.#rules.words.encodeStart(word.slice(begun, begun + WORD_PIECE_LENGTH));
-      this.#push(start, start.length);
-      begun += start.length;
-    }
-    if (begun > 0) this.#continues = true;
-    return begun;
-  }
-
-  #pushWord(word: string): void {
-    this.#push(this.#rules.words.encode(word, this.#continues), word.length);
-    this.#continues = false;
-    this.#context = "";
-  }
-
-  #push(word: EncodedWord, length: number): void {
-    this.#settleBytes();
-    const { fusedUnknown } = this.#rules;
-    this.#reserve(word.ids.length);
-    this.#predicted += word.tokenBytes;
-    for (const id of word.ids) {
-      if (id === fusedUnknown && this.#lastUnknown) {
-        this.#predicted -= this.#rules.tokenLength(id);
-        continue;
-      }
-      this.#lastUnknown = id === fusedUnknown;
-      this.#tokens[this.#length++] = id;
-    }
-    this.#byteLength += word.byteLength;
-    this.#textStart += length;
-    this.#settleBytes();
-  }
-
   /** Emits an added token; `byteLength` is that of its form in the input. */
   #pushToken(id: number, byteLength: number): void {
-    this.#settleBytes();
-    this.#reserve(1);
-    this.#tokens[this.#length++] = id;
-    this.#predicted += this.#rules.tokenLength(id);
-    this.#byteLength += byteLength;
-    this.#settleBytes();
-    this.#startPiece();
+    this.#places.push([id], this.#rules.tokenLength(id), byteLength, 0);
+    this.#pieces.begin();
   }
-
-  #reserve(count: number): void {
-    if (this.#length + count <= this.#tokens.length) return;
-    const larger = new Uint32Array(2 * (this.#length + count));
-    larger.set(this.#tokens);
-    this.#tokens = larger;
-  }
-
-  /** Counts the changes that lie behind, and notes where tokens do not account for the bytes. */
-  #settleBytes(): void {
-    while (
-      this.#nextChange < this.#changes.length &&
-      this.#changes[this.#nextChange]!.end <= this.#textStart
-    ) this.#byteLength += this.#changes[this.#nextChange++]!.bytes;
-    if (this.#nextChange === this.#changes.length) {
-      this.#changes.length = this.#nextChange = 0;
-    }
-    if (this.#predicted === this.#byteLength) return;
-    this.#predicted = this.#byteLength;
-    this.#anchors.push({ index: this.#length, byteOffset: this.#byteLength });
-  }
-}
-
-/** How many of a text's words no later text can change. */
-function settledWords(words: readonly string[]): number {
-  // A run of white space is split by what follows it: at most the last two words change then.
-  const last = words.length - 2;
-  for (let i = last; i > 0 && i > last - MAX_WORDS_BACK; i--) {
-    // No pattern looks across this: the surest place, and in prose never far away.
-    if (/^ \p{L}/u.test(words[i]!) && /\p{L}$/u.test(words[i - 1]!)) return i;
-  }
-  return Math.max(0, last);
 }
 
 function find(matcher: Matcher | null, text: string, final: boolean): Match {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TokenAnchor } from "./token_encoder.ts";
+import type { TokenAnchor } from "./token_places.ts";
 
 /** Tokens per chunk. A full chunk never changes, so forks share it. */
 const CHUNK_LENGTH = 1 << 12;

@@ -30,6 +30,16 @@ const scenarios = {
     }
   },
 
+  /** Begins to put a file in another's place, and never ends. */
+  async replaceForever(target) {
+    const { replaceFileWith } = await import(new URL("src/system/replace_file.ts", library).href);
+    await replaceFileWith(target, async (write) => {
+      await write(new Uint8Array(1000));
+      say("writing");
+      await new Promise((resolve) => setTimeout(resolve, 600_000));
+    });
+  },
+
   /** Keeps a session again, writes on with some threads, and keeps that. */
   async goOn(source, target, threads, kernels) {
     const { compileKernels } = await import(new URL("wasm/loader.ts", library).href);

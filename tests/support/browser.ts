@@ -16,7 +16,8 @@ import { repository } from "./shared.ts";
 
 const BROWSERS = ["chromium", "chromium-browser", "google-chrome"];
 
-const FLAGS = [
+/** How Chromium is started: without a window, and without calls home. */
+export const FLAGS: readonly string[] = [
   "--headless",
   "--no-sandbox",
   "--disable-quic",
@@ -105,7 +106,7 @@ export async function visit<Facts>(
     if (child !== null) await end(child);
     server.close();
     server.closeAllConnections();
-    await removeLater(profile);
+    await removeProfile(profile);
   }
 }
 
@@ -165,11 +166,19 @@ async function readBody(request: IncomingMessage): Promise<string> {
   return body;
 }
 
+/** Ends a browser, and waits until it has. */
+export async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  child.kill();
+  await ended;
+}
+
 /**
- * Removes a browser's folder: its helpers end a little later than it and write until then, which fails
- * a removal. Deno 2.9 does not heed `maxRetries`.
+ * Removes the folder of a browser that has ended. Its helpers end a little later and write until then, which
+ * makes a removal fail; and `maxRetries` is not enough in Deno 2.9.
  */
-async function removeLater(folder: string): Promise<void> {
+export async function removeProfile(folder: string): Promise<void> {
   for (let tries = 1;; tries++) {
     try {
       return await rm(folder, { recursive: true, force: true });
@@ -178,11 +187,4 @@ async function removeLater(folder: string): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
-  child.kill();
-  await ended;
 }

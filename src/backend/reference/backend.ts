@@ -5,12 +5,13 @@
  * @module
  */
 
-import { checkGain, checkShape, checkSize } from "../checks.ts";
+import { checkGain, checkLargest, checkShape, checkSize } from "../checks.ts";
 import type {
   AttentionShape,
   Backend,
   KvStore,
   KvStoreOptions,
+  Largest,
   Selection,
   Tensor,
   Weight,
@@ -88,6 +89,20 @@ export class ReferenceBackend implements Backend {
 
   read(x: Tensor): Promise<Float32Array> {
     return Promise.resolve(valuesOf(x).slice());
+  }
+
+  largest(x: Tensor, count: number): Promise<Largest> {
+    checkLargest(x, count);
+    const row = valuesOf(x);
+    const order = Array.from(row, (_, i) => i).sort((a, b) => {
+      const [first, second] = [row[a]!, row[b]!].map((value) => isNaN(value) ? Infinity : value);
+      const nans = Number(isNaN(row[b]!)) - Number(isNaN(row[a]!));
+      return nans || (first === second ? a - b : second! - first!);
+    }).slice(0, count);
+    return Promise.resolve({
+      values: Float32Array.from(order, (i) => row[i]! + 0),
+      indices: Uint32Array.from(order),
+    });
   }
 
   sync(): Promise<void> {

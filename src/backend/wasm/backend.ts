@@ -4,12 +4,13 @@
  * @module
  */
 
-import { checkGain, checkScores, checkShape, checkSize } from "../checks.ts";
+import { checkGain, checkLargest, checkScores, checkShape, checkSize } from "../checks.ts";
 import type {
   AttentionShape,
   Backend,
   KvStore,
   KvStoreOptions,
+  Largest,
   Selection,
   Tensor,
   Weight,
@@ -32,6 +33,7 @@ import {
 } from "./handles.ts";
 import { MAX_THREADS } from "./job.ts";
 import { WasmKvStore } from "./kv_store.ts";
+import { largest } from "./largest.ts";
 import type { Machine } from "./machine.ts";
 import { FORMATS, MAX_MEMORY_BYTES } from "./memory.ts";
 import { multiply } from "./multiply.ts";
@@ -143,6 +145,14 @@ class WasmBackend implements Backend {
 
   read(x: Tensor): Promise<Float32Array> {
     return Promise.resolve(readTensor(this.#machine.memory, this.#tensor(x)));
+  }
+
+  largest(x: Tensor, count: number): Promise<Largest> {
+    const { ptr, cols } = this.#tensor(x);
+    checkLargest(x, count);
+    return Promise.resolve(
+      largest(this.#machine.memory.f32.subarray(ptr / 4, ptr / 4 + cols), count),
+    );
   }
 
   sync(): Promise<void> {

@@ -50,6 +50,8 @@ export class ChunkPool {
   /** What all chunks may occupy in memory, in bytes. */
   readonly #ceiling: number;
   readonly #spill: SpillSpace | null;
+  /** What goes to the spill file and comes back, because files do not take memory that threads share. */
+  #passing: Uint8Array = new Uint8Array(0);
   #residentBytes = 0;
 
   /** Empty. */
@@ -204,16 +206,27 @@ export class ChunkPool {
 
   /** Reads some bytes of a layer's spilled values to a pointer in the layer's arena. */
   readValues(chunk: Chunk, layer: number, from: number, ptr: number, bytes: number): void {
-    const target = new Uint8Array(bytes);
+    const target = this.#pass(bytes);
     this.readSpilled(chunk, layer, target, from);
     this.homes[layer]!.memory.u8.set(target, ptr);
   }
 
-  /** Layer by layer, copies, because files do not take memory that threads share. */
+  /** Layer by layer, each in the same room. */
   *#valuesOf({ blocks }: Chunk): Generator<Uint8Array> {
     for (const [layer, { values }] of blocks.entries()) {
-      yield this.homes[layer]!.memory.u8.slice(values, values + this.#valueBytes);
+      const bytes = this.#pass(this.#valueBytes);
+      bytes.set(this.homes[layer]!.memory.u8.subarray(values, values + bytes.length));
+      yield bytes;
     }
+  }
+
+  /**
+   * Room for bytes that pass, the same each time: beside gigabytes of cache an engine takes each new buffer
+   * for a reason to collect everything.
+   */
+  #pass(bytes: number): Uint8Array {
+    if (this.#passing.length < bytes) this.#passing = new Uint8Array(bytes);
+    return this.#passing.subarray(0, bytes);
   }
 
   #free({ blocks }: Chunk): void {

@@ -55,6 +55,9 @@ export class WasmKvStore implements KvStore, ChunkHolder<Chunk> {
   readonly #forgets: boolean;
   readonly #keep: KeptEnds;
   #forgottenChunks = 0;
+  /** Chunks between the ends before these have no values in memory, or are forgotten: nobody looks there again. */
+  #spilledTo = 0;
+  #forgottenTo = 0;
   /** Tokens that may be there; the next may only overwrite what comes after. */
   #length = 0;
   #disposed = false;
@@ -168,6 +171,7 @@ export class WasmKvStore implements KvStore, ChunkHolder<Chunk> {
         }
         this.#pool.release(shared);
         this.#chunks[writable] = copy;
+        this.#rewind(writable);
       }
       while (this.#chunks.length < numChunks) {
         this.#chunks.push(this.#obtain(spareChunks) ?? refuse());
@@ -187,6 +191,7 @@ export class WasmKvStore implements KvStore, ChunkHolder<Chunk> {
       if (chunk === null) this.#forgottenChunks--;
       else this.#pool.release(chunk);
     }
+    this.#rewind(this.#chunks.length);
   }
 
   fork(length: number, keep: KeptEnds = this.#keep): WasmKvStore {
@@ -420,8 +425,9 @@ export class WasmKvStore implements KvStore, ChunkHolder<Chunk> {
   #canYield(bytes: number): boolean {
     let room = this.#pool.roomBytes;
     if (room >= bytes) return true;
-    const [start, end] = this.#middle();
-    for (let i = start; i < end && room < bytes; i++) {
+    const end = this.#middle()[1];
+    const first = this.#forgets ? this.#firstKept() : this.#firstResident();
+    for (let i = first; i < end && room < bytes; i++) {
       const chunk = this.#chunks[i];
       if (!chunk) continue;
       if (this.#forgets && this.#pool.holders.canForget(i, chunk)) {
@@ -449,20 +455,42 @@ export class WasmKvStore implements KvStore, ChunkHolder<Chunk> {
 
   /** Spills the oldest values; if all are, forgets the oldest tokens. False if nothing more can go. */
   #shrink(): boolean {
-    const [start, end] = this.#middle();
-    for (let i = start; i < end && this.#pool.spills; i++) {
-      const chunk = this.#chunks[i];
-      if (!chunk || chunk.slot >= 0) continue;
-      this.#pool.spill(chunk);
-      return true;
+    const end = this.#middle()[1];
+    if (this.#pool.spills) {
+      const oldest = this.#firstResident();
+      if (oldest < end) {
+        this.#pool.spill(this.#chunks[oldest]!);
+        return true;
+      }
     }
-    for (let i = start; i < end && this.#forgets; i++) {
+    if (!this.#forgets) return false;
+    for (let i = this.#firstKept(); i < end; i++) {
       const chunk = this.#chunks[i];
       if (!chunk || !this.#pool.holders.canForget(i, chunk)) continue;
       this.#pool.holders.forget(i, chunk);
       return true;
     }
     return false;
+  }
+
+  /** The first chunk after those that stay whose values are in memory. Looked for from where it was last. */
+  #firstResident(): number {
+    let i = Math.max(this.#spilledTo, this.#middle()[0]);
+    for (; i < this.#chunks.length; i++) if ((this.#chunks[i]?.slot ?? 0) < 0) break;
+    return this.#spilledTo = i;
+  }
+
+  /** The first chunk after those that stay that was not forgotten. */
+  #firstKept(): number {
+    let i = Math.max(this.#forgottenTo, this.#middle()[0]);
+    while (i < this.#chunks.length && this.#chunks[i] === null) i++;
+    return this.#forgottenTo = i;
+  }
+
+  /** Chunks from here on are others than they were. */
+  #rewind(chunk: number): void {
+    this.#spilledTo = Math.min(this.#spilledTo, chunk);
+    this.#forgottenTo = Math.min(this.#forgottenTo, chunk);
   }
 
   #freeLayouts(): void {

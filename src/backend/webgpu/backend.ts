@@ -10,17 +10,19 @@ import type {
   Backend,
   KvStore,
   KvStoreOptions,
+  Largest,
   Selection,
   Tensor,
   Weight,
   WeightSource,
 } from "../backend.ts";
-import { checkGain, checkScores, checkShape, checkSize } from "../checks.ts";
+import { checkGain, checkLargest, checkScores, checkShape, checkSize } from "../checks.ts";
 import type { Rope } from "../../reattention/rope.ts";
 import type { Scope, ScopeConfig } from "../../reattention/scope.ts";
 import { attend } from "./attend.ts";
 import type { Device } from "./device.ts";
 import { WebGpuKvStore } from "./kv_store.ts";
+import { largest } from "./largest.ts";
 import { Ledger } from "./ledger.ts";
 import type { Owner } from "./owner.ts";
 import { RotaryTables } from "./rotary.ts";
@@ -111,6 +113,12 @@ export class WebGpuBackend implements Backend, Owner {
   async read(x: Tensor): Promise<Float32Array> {
     const { buffer, offset, rows, cols } = this.#tensor(x);
     return new Float32Array(await this.device.read(buffer, offset * 4, rows * cols * 4));
+  }
+
+  largest(x: Tensor, count: number): Promise<Largest> {
+    const row = this.#tensor(x);
+    checkLargest(x, count);
+    return largest(row, count);
   }
 
   async sync(): Promise<void> {

@@ -18,6 +18,7 @@ import { FILL } from "./shaders/fill.ts";
 import { GATHER_KEYS, GATHER_VALUES } from "./shaders/gather.ts";
 import { PLACE_QUERIES } from "./shaders/place_queries.ts";
 import { PROBE } from "./shaders/probe.ts";
+import { RANK } from "./shaders/rank.ts";
 import { RMS_NORM } from "./shaders/rms_norm.ts";
 import { SCAN_KEYS } from "./shaders/scan_keys.ts";
 import { SCAN_QUERIES } from "./shaders/scan_queries.ts";
@@ -41,6 +42,7 @@ const KERNELS = [
   GATHER_VALUES,
   MERGE_PICKS,
   PLACE_QUERIES,
+  RANK,
   RMS_NORM,
   SCAN_KEYS,
   SCAN_QUERIES,

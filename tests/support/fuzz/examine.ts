@@ -22,7 +22,8 @@ import { readGgufTokenizer } from "../../../src/text/gguf_tokenizer.ts";
 import { createTokenizer } from "../../../src/text/tokenizer.ts";
 import type { Allocations } from "./allocations.ts";
 import type { Input } from "./inputs.ts";
-import { type SeedFile, SESSION } from "./seeds.ts";
+import type { SeedFile } from "./seed.ts";
+import { SESSION } from "./small_files.ts";
 
 /** What came of an input. */
 export interface Verdict {

@@ -9,7 +9,7 @@
 
 import { below, BOUNDARIES, damage, damageBytes, oneOf, type Random } from "./mutate.ts";
 import { numberBytes, type Part } from "./parts.ts";
-import { assemble, type Seed, type SeedFile } from "./seeds.ts";
+import { assemble, type Seed, type SeedFile } from "./seed.ts";
 
 /** A damaged file. */
 export interface Input {
