@@ -51,7 +51,9 @@ const inBun: Runner = {
   },
 };
 
-const env = await webGpu();
+// Built once: tests that run side by side would take the bundles from under each other.
+const { code: built } = await run(DENO, ["run", "-A", "scripts/build.ts"], { quiet: true });
+const env = { ...await webGpu(), REATTENTION_BUNDLES: built === 0 ? "built" : "" };
 const files = (process.argv.length > 2 ? process.argv.slice(2) : ["tests/"]).flatMap(testFiles);
 // The longest, of wasm and webgpu, have names at the end: begun first, they do not run alone at last.
 const jobs: Job[] = files.reverse().flatMap((file) => [{ runner: deno, file }, {

@@ -3,13 +3,10 @@
 import { deepEqual, equal, notEqual, ok, rejects, throws } from "node:assert/strict";
 import { test } from "node:test";
 import type { Backend, KvFormat, KvStore, KvStoreOptions } from "../src/backend/backend.ts";
-import { WebGpuBackend } from "../src/backend/webgpu/backend.ts";
-import { openDevice } from "../src/backend/webgpu/open.ts";
 import { OutOfMemoryError } from "../src/errors.ts";
 import { createRope } from "../src/reattention/rope.ts";
 import { fitScope, type Scope, type ScopeConfig } from "../src/reattention/scope.ts";
 import { machines } from "./support/backends.ts";
-import { gpu } from "./support/gpu.ts";
 import { append, tensorOf } from "./support/handles.ts";
 import { MemoryFile } from "./support/memory_file.ts";
 import { outputOf } from "./support/outputs.ts";
@@ -297,19 +294,3 @@ for (const { label, open } of machines.filter(({ label }) => label === "webgpu")
     equal(backend.byteLength, before);
   });
 }
-
-test("webgpu: what comes back from the file is cut where a buffer ends", {
-  skip: typeof gpu === "string" && gpu,
-}, async () => {
-  const device = await openDevice({ allowSoftware: true }, { bindingBytes: 8448 });
-  using backend = new WebGpuBackend(device, 2 ** 32, true);
-  const file = new MemoryFile();
-  using plain = backend.kvStore(SHAPE, { chunkSize: CHUNK });
-  await extend(backend, plain, 0, 260);
-  using store = spilling(backend, file, 12);
-  await extend(backend, store, 0, 260);
-  equal(store.spilledTokens, 160);
-  // Pieces of 128 tokens, of which both have some of [32, 192).
-  const scope = { globalEnd: 180, localStart: 220, length: 260 };
-  deepEqual(await read(backend, store, scope, null), await read(backend, plain, scope, null));
-});

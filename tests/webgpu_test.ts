@@ -2,7 +2,7 @@
 
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { test } from "node:test";
-import type { Backend, WeightFormat } from "../src/backend/backend.ts";
+import type { Backend, Tensor, WeightFormat } from "../src/backend/backend.ts";
 import { WebGpuBackend } from "../src/backend/webgpu/backend.ts";
 import { openDevice } from "../src/backend/webgpu/open.ts";
 import { OutOfMemoryError } from "../src/errors.ts";
@@ -10,7 +10,8 @@ import { createRope } from "../src/reattention/rope.ts";
 import { fitScope, type ScopeConfig } from "../src/reattention/scope.ts";
 import { gpu } from "./support/gpu.ts";
 import { reference } from "./support/processors.ts";
-import { randomWeight, storeOf, tensorOf, weightSource } from "./support/handles.ts";
+import { append, randomWeight, storeOf, tensorOf, weightSource } from "./support/handles.ts";
+import { MemoryFile } from "./support/memory_file.ts";
 import { assertNear, attentionTolerance, outputOf, u } from "./support/outputs.ts";
 import { integers, mulberry32, uniform } from "./support/random.ts";
 
@@ -154,6 +155,31 @@ test("webgpu: whatever is larger than a buffer is cut, and gives the same", { sk
     deepEqual(actual.chosen, expected.chosen, JSON.stringify(rules));
     const tolerance = attentionTolerance(8, tokens, query, key, value);
     assertNear(actual.output, expected.output, () => tolerance, JSON.stringify(rules));
+  }
+
+  // What comes back from a spill file, in pieces of 1024 tokens, of which both have some.
+  {
+    const options = { format: "f32", chunkSize: 16 } as const;
+    using plain = storeOf(backend, shape, options, key, value, 300);
+    const spilling = {
+      ...options,
+      spill: new MemoryFile(),
+      cacheBytes: 70 * 16 * plain.bytesPerToken,
+      keep: { first: 16, last: 16 },
+    };
+    using spilled = backend.kvStore({ numLayers: 1, ...shape }, spilling);
+    for (let start = 0; start < tokens; start += 300) {
+      await spilled.reserve(start + 300);
+      append(backend, spilled, 0, start, key, value, start + 300);
+    }
+    ok(spilled.spilledTokens > 1040);
+    const [one, other] = await Promise.all([spilled, plain].map(async (store) => {
+      using q = tensorOf(backend, 3, 32, query);
+      const all = { globalEnd: 1150, localStart: 1200, length: tokens };
+      const attend = (out: Tensor) => backend.attend(out, q, store, 0, all, null, rope, "scope");
+      return await outputOf(backend, 3, 32, attend);
+    }));
+    deepEqual(one, other);
   }
 
   throws(

@@ -211,7 +211,7 @@ export class ChunkPool {
     this.homes[layer]!.memory.u8.set(target, ptr);
   }
 
-  /** A chunk's values, layer by layer. */
+  /** Layer by layer, each in the same room. */
   *#valuesOf({ blocks }: Chunk): Generator<Uint8Array> {
     for (const [layer, { values }] of blocks.entries()) {
       const bytes = this.#pass(this.#valueBytes);
