@@ -13,11 +13,25 @@ import {
   CURSOR_BYTES,
   cursorPosition,
   openCursor,
+  takeHalfValues,
   takeKeys,
+  takeTurnedKeys,
   takeValues,
   touch,
 } from "./cursor";
+import {
+  addHalves1,
+  addHalves2,
+  addHalves4,
+  decodeHalves,
+  halvesBytes,
+  RUN,
+  SHARERS,
+  splatWeights,
+  WEIGHT_BYTES,
+} from "./half_values";
 import { clearKeyTails, placeKeys, score } from "./key_panels";
+import { kvHalf } from "./kv_layout";
 import { anglesAt, rotate } from "./rope";
 import { madd } from "./simd";
 import { LOWEST, softmax } from "./softmax";
@@ -26,8 +40,8 @@ import { PANEL } from "./tile";
 /** Keys that are turned from the same place, and share a step of softmax. */
 const BLOCK: u32 = 384;
 
-/** Keys or values that are gathered at a time: a multiple of 4 and 6, so few that L1 holds them. */
-const RUN: u32 = 24;
+/** Bytes of a query's scores. */
+const SCORE_BYTES: usize = BLOCK << 2;
 
 /** Bytes of a state before its sums: the largest score and the sum of weights, two unused. */
 const STATE_BYTES: usize = 16;
@@ -119,19 +133,68 @@ function scaleRow(rowPtr: usize, factor: f32, quads: u32): void {
   for (; rowPtr < end; rowPtr += 16) v128.store(rowPtr, f32x4.mul(v128.load(rowPtr), f));
 }
 
-/** Bytes of a query's state: of one piece of the scope, f32[4 + 4 * quads]. */
+/** Adds a run's weighted f16 values to the sums of at most {@link SHARERS} queries. */
+function addHalves(
+  sumsPtr: usize,
+  sumStride: usize,
+  weightsPtr: usize,
+  splatsPtr: usize,
+  panelsPtr: usize,
+  panels: u32,
+  queries: u32,
+  count: u32,
+): void {
+  const steps = (count + 3) >> 2;
+  while (queries) {
+    const some: u32 = queries == 3 ? 2 : queries;
+    for (let i: u32 = 0; i < some; i++) {
+      splatWeights(splatsPtr + (<usize>i << 4), <usize>some << 4, weightsPtr, steps);
+      weightsPtr += SCORE_BYTES;
+    }
+    if (some == 4) addHalves4(sumsPtr, sumStride, splatsPtr, panelsPtr, panels, count);
+    else if (some == 2) addHalves2(sumsPtr, sumStride, splatsPtr, panelsPtr, panels, count);
+    else addHalves1(sumsPtr, splatsPtr, panelsPtr, panels, count);
+    sumsPtr += <usize>some * sumStride;
+    queries -= some;
+  }
+}
+
+/** Adds a run's weighted f32 values, zero from `count` to the next multiple of four. */
+function addRows(
+  sumsPtr: usize,
+  sumStride: usize,
+  weightsPtr: usize,
+  rowsPtr: usize,
+  quads: u32,
+  queries: u32,
+  count: u32,
+): void {
+  const rowBytes = <usize>quads << 4;
+  const steps = (count + 3) >> 2;
+  // Their weights are zero, but zero times what was left there might be NaN.
+  memory.fill(rowsPtr + <usize>count * rowBytes, 0, <usize>(4 * steps - count) * rowBytes);
+  for (; queries > 1; queries -= 2) {
+    addValues2(sumsPtr, sumStride, weightsPtr, SCORE_BYTES, rowsPtr, quads, steps);
+    sumsPtr += 2 * sumStride;
+    weightsPtr += 2 * SCORE_BYTES;
+  }
+  if (queries) addValues1(sumsPtr, weightsPtr, rowsPtr, quads, steps);
+}
+
+/** Bytes of a query's state: of one piece of the scope, f32[4 + 8 * panels]. */
 // @ts-ignore: decorator
 @inline
 function stateBytes(headDim: u32): usize {
-  return STATE_BYTES + (<usize>((headDim + 3) >> 2) << 4);
+  return STATE_BYTES + (<usize>((headDim + 7) >> 3) << 5);
 }
 
 /**
  * Attention of few queries to pieces of the scope; {@link attendMerge} makes one of them.
  *
- * Item i is piece i % pieces of KV head i / pieces.
+ * Item i is piece i / heads for KV head i % heads: a token's values for all KV heads lie side by side,
+ * so what comes with one head's from far memory is near when the next head's turn is.
  *
- * @param statesPtr     f32[KV heads][pieces][rows * group][4 + 4 * quads]: the largest score, the sum
+ * @param statesPtr     f32[pieces][KV heads][rows * group][4 + 8 * panels]: the largest score, the sum
  *                      of weights, two unused, the sums of weighted values
  * @param queryPtr      f32[rows, heads * headDim], unrotated, rows `stride` bytes apart
  * @param segmentsPtr   segments with positions, `segmentsStride` bytes from a KV head's to the next's
@@ -144,6 +207,7 @@ function stateBytes(headDim: u32): usize {
  * @param group         query heads per KV head
  * @param rows          the newest tokens: each has the position after the one before, and sees one more
  * @param pieceTokens   tokens of a piece
+ * @param heads         KV heads
  */
 export function attendFew(
   statesPtr: usize,
@@ -161,16 +225,17 @@ export function attendFew(
   group: u32,
   rows: u32,
   pieceTokens: u32,
-  pieces: u32,
+  heads: u32,
   start: u32,
   end: u32,
 ): void {
   const quads = (headDim + 3) >> 2;
   const pairs = headDim >> 1;
+  const half = kvHalf(layoutPtr);
+  const valuePanels = (quads + 1) >> 1;
   const queries = rows * group;
   const rowBytes = <usize>quads << 4;
   const stateStride = stateBytes(headDim);
-  const scoreBytes: usize = BLOCK << 2;
   // Scores are powers of two.
   const scale = <f32>(Math.LOG2E / sqrt<f64>(<f64>headDim));
   // The layout of attendFewScratchBytes.
@@ -178,14 +243,16 @@ export function attendFew(
   const valueCursor = keyCursor + CURSOR_BYTES;
   const rotated = scratchPtr + 2 * CURSOR_BYTES;
   const scores = rotated + <usize>queries * rowBytes;
-  const panels = scores + <usize>queries * scoreBytes;
+  const panels = scores + <usize>queries * SCORE_BYTES;
   const gathered = panels + <usize>RUN * rowBytes;
-  const angles = gathered + <usize>RUN * rowBytes;
+  const halves = gathered + <usize>RUN * rowBytes;
+  const splats = halves + halvesBytes(quads);
+  const angles = splats + WEIGHT_BYTES;
   if (headDim & 3) clearKeyTails(panels, quads, RUN);
 
   for (let item = start; item < end; item++) {
-    const head = item / pieces;
-    let first = item % pieces * pieceTokens;
+    const head = item % heads;
+    let first = item / heads * pieceTokens;
     const ends = endsPtr + <usize>head * endsStride;
     const tokens = load<u32>(ends, 4);
     const queryPosition = load<u32>(ends) - rows;
@@ -224,36 +291,42 @@ export function attendFew(
       const table = anglesAt(ropePtr, angles, pairs, 0, count);
       for (let at: u32 = 0; at < count; at += RUN) {
         const some = min(RUN, count - at);
-        takeKeys(gathered, keyCursor, layoutPtr, channelsPtr, head, some);
-        placeKeys(panels, gathered, table + (<usize>(at * pairs) << 3), quads, pairs, 0, some);
+        const turns = table + (<usize>(at * pairs) << 3);
+        if (half && (headDim & 7) == 0) {
+          takeTurnedKeys(panels, keyCursor, layoutPtr, channelsPtr, turns, pairs, head, some);
+        } else {
+          takeKeys(gathered, keyCursor, layoutPtr, channelsPtr, head, some);
+          placeKeys(panels, gathered, turns, quads, pairs, 0, some);
+        }
         for (let q = least; q < queries; q += 2) {
-          const to = scores + <usize>q * scoreBytes + (<usize>at << 2);
+          const to = scores + <usize>q * SCORE_BYTES + (<usize>at << 2);
           const query = rotated + <usize>q * rowBytes;
           const both: u32 = q + 1 < queries ? 2 : 1;
-          score(to, scoreBytes, query, rowBytes, panels, both, (some + PANEL - 1) / PANEL, quads);
+          score(to, SCORE_BYTES, query, rowBytes, panels, both, (some + PANEL - 1) / PANEL, quads);
         }
       }
 
       for (let q = least; q < queries; q++) {
         const state = states + <usize>q * stateStride;
         const visible = min(count, before + q / group + 1 - first);
-        const factor = softmax(scores + <usize>q * scoreBytes, state, visible, (count + 3) >> 2);
+        const factor = softmax(scores + <usize>q * SCORE_BYTES, state, visible, (count + 3) >> 2);
         if (factor != 1) scaleRow(state + STATE_BYTES, factor, quads);
       }
 
+      const sums = states + <usize>least * stateStride + STATE_BYTES;
       for (let at: u32 = 0; at < count; at += RUN) {
         const some = min(RUN, count - at);
-        takeValues(gathered, valueCursor, layoutPtr, head, some);
-        const steps = (some + 3) >> 2;
-        // Their weights are zero, but zero times what was left there might be NaN.
-        memory.fill(gathered + <usize>some * rowBytes, 0, <usize>(4 * steps - some) * rowBytes);
-        for (let q = least; q < queries; q += 2) {
-          const sums = states + <usize>q * stateStride + STATE_BYTES;
-          const weights = scores + <usize>q * scoreBytes + (<usize>at << 2);
-          if (q + 1 < queries) {
-            addValues2(sums, stateStride, weights, scoreBytes, gathered, quads, steps);
-          } else addValues1(sums, weights, gathered, quads, steps);
-        }
+        const weights = scores + <usize>least * SCORE_BYTES + (<usize>at << 2);
+        const seeing = queries - least;
+        // More queries are faster served from rows that are decoded once for all (measured).
+        if (half && seeing <= SHARERS) {
+          if (takeHalfValues(halves, valueCursor, layoutPtr, head, some)) {
+            addHalves(sums, stateStride, weights, splats, halves, valuePanels, seeing, some);
+            continue;
+          }
+          decodeHalves(gathered, halves, quads, some);
+        } else takeValues(gathered, valueCursor, layoutPtr, head, some);
+        addRows(sums, stateStride, weights, gathered, quads, seeing, some);
       }
       first += count;
     }
@@ -262,9 +335,10 @@ export function attendFew(
 
 /** What {@link attendFew} needs as scratch, in bytes. */
 export function attendFewScratchBytes(queries: u32, headDim: u32): usize {
-  const rowBytes = <usize>((headDim + 3) >> 2) << 4;
-  return 2 * CURSOR_BYTES + <usize>queries * (rowBytes + (BLOCK << 2)) + 2 * <usize>RUN * rowBytes +
-    <usize>BLOCK * (<usize>headDim << 2);
+  const quads = (headDim + 3) >> 2;
+  const rowBytes = <usize>quads << 4;
+  return 2 * CURSOR_BYTES + <usize>queries * (rowBytes + SCORE_BYTES) + 2 * <usize>RUN * rowBytes +
+    halvesBytes(quads) + WEIGHT_BYTES + <usize>BLOCK * (<usize>headDim << 2);
 }
 
 /** What {@link attendFew} writes, in bytes. */
@@ -291,14 +365,15 @@ export function attendMerge(
 ): void {
   const queries = rows * group;
   const bytes = stateBytes(headDim);
+  const pieceBytes = <usize>(heads * queries) * bytes;
   for (let head: u32 = 0; head < heads; head++) {
     for (let q: u32 = 0; q < queries; q++) {
-      const first = statesPtr + <usize>(head * pieces * queries + q) * bytes;
-      const end = first + <usize>(pieces * queries) * bytes;
+      const first = statesPtr + <usize>(head * queries + q) * bytes;
+      const end = first + <usize>pieces * pieceBytes;
       let largest = LOWEST;
-      for (let s = first; s < end; s += <usize>queries * bytes) largest = max(largest, load<f32>(s));
+      for (let s = first; s < end; s += pieceBytes) largest = max(largest, load<f32>(s));
       let sum: f32 = 0;
-      for (let s = first; s < end; s += <usize>queries * bytes) {
+      for (let s = first; s < end; s += pieceBytes) {
         const factor = exp2(f32x4.splat(load<f32>(s) - largest));
         sum += load<f32>(s, 4) * f32x4.extract_lane(factor, 0);
         for (let i = STATE_BYTES; i < bytes; i += 16) {

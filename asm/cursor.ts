@@ -2,6 +2,7 @@
  * A walk over the tokens of a list of segments: usize[2], the segment and the tokens of it that lie behind.
  */
 import { gatherKeys, gatherValues } from "./gather";
+import { takeHalves } from "./half_values";
 import {
   channelBytes,
   kvExact,
@@ -20,6 +21,7 @@ import {
   segmentRow,
   segmentValues,
 } from "./segment";
+import { turnKeys } from "./turned_keys";
 
 /** What is read at once from memory. */
 const LINE_BYTES: usize = 64;
@@ -96,7 +98,38 @@ export function takeKeys(
   }
 }
 
-/** The same of values. */
+/**
+ * Keys of the tokens from a cursor on, i16, rotated into panels; moves the cursor on.
+ *
+ * @param anglePtr f32[count][2 * pairs]
+ * @param pairs    multiple of 4
+ */
+export function takeTurnedKeys(
+  panelsPtr: usize,
+  cursorPtr: usize,
+  layoutPtr: usize,
+  channelsPtr: usize,
+  anglePtr: usize,
+  pairs: u32,
+  head: u32,
+  count: u32,
+): void {
+  const headOffset = <usize>head * kvHeadStride(layoutPtr);
+  const centres = channelsPtr + <usize>head * channelBytes(kvQuads(layoutPtr));
+  for (let at: u32 = 0; at < count;) {
+    const segment = load<usize>(cursorPtr);
+    const used = load<u32>(cursorPtr, 4);
+    const piece = min(count - at, segmentCount(segment) - used);
+    const chunk = segmentKeys(segment) + headOffset;
+    const angles = anglePtr + (<usize>(at * pairs) << 3);
+    const row = segmentRow(segment) + used;
+    turnKeys(panelsPtr, chunk, layoutPtr, centres, angles, pairs, at, row, piece);
+    advance(cursorPtr, piece);
+    at += piece;
+  }
+}
+
+/** {@link takeKeys} of values. */
 export function takeValues(
   outPtr: usize,
   cursorPtr: usize,
@@ -115,6 +148,32 @@ export function takeValues(
     outPtr += <usize>(piece * quads) << 4;
     count -= piece;
   }
+}
+
+/**
+ * Values, f16, as they are cached: half_values.ts.
+ *
+ * @returns whether all are finite
+ */
+export function takeHalfValues(
+  panelsPtr: usize,
+  cursorPtr: usize,
+  layoutPtr: usize,
+  head: u32,
+  count: u32,
+): bool {
+  let finite = true;
+  while (count > 0) {
+    const segment = load<usize>(cursorPtr);
+    const used = load<u32>(cursorPtr, 4);
+    const piece = min(count, segmentCount(segment) - used);
+    const row = segmentRow(segment) + used;
+    if (!takeHalves(panelsPtr, segmentValues(segment), layoutPtr, head, row, piece)) finite = false;
+    advance(cursorPtr, piece);
+    panelsPtr += <usize>piece << 4;
+    count -= piece;
+  }
+  return finite;
 }
 
 /**

@@ -90,7 +90,7 @@ export function zipLow(a: v128, b: v128): v128 {
 
 // @ts-ignore: decorator
 @inline
-function zipHigh(a: v128, b: v128): v128 {
+export function zipHigh(a: v128, b: v128): v128 {
   return v128.shuffle<i8>(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
 

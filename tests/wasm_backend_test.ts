@@ -61,6 +61,34 @@ test(
   },
 );
 
+test("an f16 value beyond f16's range shows in its dimension alone, for a few rows", async () => {
+  using backend = await openBackend("wasm", { threads: 1 });
+  const length = 450;
+  for (const group of [1, 2, 3, 4, 5]) {
+    for (const headDim of [6, 16, 20]) {
+      const shape = { numHeads: group, numKvHeads: 1, headDim };
+      const attended = async (odd: number): Promise<number[]> => {
+        const values = uniform(2, length * headDim);
+        values[401 * headDim + 3] = odd;
+        const options = { format: "i16", chunkSize: 64 } as const;
+        using store = storeOf(backend, shape, options, uniform(1, values.length), values);
+        using query = tensorOf(backend, 1, group * headDim, uniform(3, group * headDim));
+        using out = backend.tensor(1, group * headDim);
+        const scope = { globalEnd: length, localStart: length, length };
+        backend.attend(out, query, store, 0, scope, null, createRope(1e4, headDim), "scope");
+        return [...await backend.read(out)];
+      };
+      // Finite values are decoded elsewhere than infinite ones: to the same bits.
+      const expected = await attended(0);
+      for (const odd of [Infinity, -1e6, NaN]) {
+        const shown = Math.abs(odd) > 65504 ? Math.sign(odd) * Infinity : odd;
+        const wanted = expected.map((value, i) => i % headDim === 3 ? shown : value);
+        deepEqual(await attended(odd), wanted, `${group} heads of ${headDim}, ${odd}`);
+      }
+    }
+  }
+});
+
 test("workers that went for want of work come back", threadsSkip, async () => {
   using backend = await openBackend("wasm", { threads: 2 });
   using alone = await openBackend("wasm", { threads: 1 });

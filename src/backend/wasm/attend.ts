@@ -85,7 +85,7 @@ export function attend(
     );
     crew.run(home.number, {
       kernel: "attendFew",
-      args: [statesPtr, ...inputs, PIECE_TOKENS, pieces],
+      args: [statesPtr, ...inputs, PIECE_TOKENS, numKvHeads],
       scratchAt: 5,
       scratchBytes: kernels.attendFewScratchBytes(rows * group, headDim),
       items,
