@@ -247,8 +247,6 @@ for (const { label, open } of backends) {
       topK: 4,
       maxSpans: 6,
       spanSize: 8,
-      // A program that acts as a GPU takes two milliseconds to rank a row's keys.
-      voteEvery: 8,
     };
     const rope = createRope(1e4, SHAPE.headDim);
     const newCache = () =>
@@ -256,7 +254,7 @@ for (const { label, open } of backends) {
     const advance = async (cache: KvCache, from: Inputs, end: number) => {
       const results = [];
       while (cache.length < end) {
-        const step = Math.min(41, end - cache.length);
+        const step = Math.min(23, end - cache.length);
         const { query, key, value } = slice(from, cache.length, cache.length + step);
         cache.reserve(step);
         using q = tensorOf(backend, step, 64, query);
